@@ -1,0 +1,162 @@
+"""The configuration: one `ninefold.yaml`, every key optional, ``${ENV}`` and ``${file:/path}`` filled in, unknown keys refused."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from ninefold.ground.errors import ConfigError
+from ninefold.plugin import Strict
+
+_REFERENCE = re.compile(r"\$\{(?:(file):)?([^}]+)\}")
+
+
+class ServerConfig(Strict):
+    """Where Ninefold listens."""
+
+    host: str = Field("127.0.0.1", description="Address to bind; use 0.0.0.0 to serve other machines.")
+    port: int = Field(9900, ge=0, le=65535, description="Console, API and all HTTP receivers.")
+    otlp_port: int = Field(4318, ge=0, le=65535, description="A second port for OTLP/HTTP, where SDKs expect it; 0 turns it off.")
+    syslog_port: int = Field(5514, ge=0, le=65535, description="Syslog over UDP and TCP; 0 turns it off.")
+    body_limit_bytes: int = Field(20 << 20, ge=1024, description="Largest request body after decompression.")
+
+
+class JournalConfig(Strict):
+    """The durable log in front of the store."""
+
+    size_limit_bytes: int = Field(4 << 30, description="Backlog at which senders get 429 until the store has caught up.")
+    commit_wait_s: float = Field(0.005, ge=0, le=0.1, description="Longest wait of a group commit for company.")
+
+
+class StoreConfig(Strict):
+    """The telemetry store."""
+
+    url: str = Field("", description="chdb:///path (embedded, the default below the data folder) or http://user:password@host:8123.")
+    database: str = Field("ninefold", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    retention_days: dict[Literal["metric", "log", "span", "event"], int] = Field(
+        default_factory=lambda: {"metric": 30, "log": 14, "span": 7, "event": 400}
+    )
+    memory_limit_bytes: int = Field(2 << 30, description="Memory the embedded engine may use.")
+
+
+class RecordsConfig(Strict):
+    """Incidents, runs, approvals, tokens."""
+
+    url: str = Field("", description="SQLAlchemy URL; SQLite below the data folder by default.")
+
+
+class WebhookConfig(Strict):
+    """A mapping for a JSON webhook at ``/webhook/<name>``: each value is a JMESPath over one record."""
+
+    records: str = Field("@", description="Path to the list of records (or the one record) in the body.")
+    kind: str = Field("alert", description="The event kind of every record.")
+    fields: dict[str, str] = Field(
+        default_factory=dict,
+        description="title, body, time, severity, status, source_id, entity or attributes.<name> -> JMESPath.",
+    )
+    fingerprint: list[str] = Field(default_factory=list, description="Fields and attributes that make two records the same alert.")
+
+
+class FileConfig(Strict):
+    """A file to follow."""
+
+    path: Path
+    format: Literal["csv", "jsonl", "log"] = "log"
+    name: str = ""
+    mapping: str = Field("", description="For csv and jsonl: the webhook mapping that reads each row; empty: rows become log records.")
+
+
+class CorrelationConfig(Strict):
+    """How alerts are folded into incidents."""
+
+    idle_s: float = Field(60.0, gt=0, description="A quiet time after which the next alert of a component opens a new incident.")
+    resolve_after_s: float = Field(300.0, gt=0, description="An incident whose alerts have all resolved stays open this long.")
+    min_alerts: int = Field(2, ge=1, description="Distinct (entity, rule) pairs before an incident below critical is shown.")
+
+
+class WorkflowsConfig(Strict):
+    """Automation and its brakes."""
+
+    path: Path | None = Field(None, description="Folder of workflow YAML files.")
+    enabled: bool = Field(True, description="The global stop: false lets nothing start.")
+    max_runs: int = Field(20, ge=1, description="Runs at the same time.")
+
+
+class Config(Strict):
+    """Everything Ninefold can be told. It works with no file at all."""
+
+    data: Path = Field(Path("ninefold-data"), description="Folder of everything that is kept.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    server: ServerConfig = ServerConfig()
+    journal: JournalConfig = JournalConfig()
+    store: StoreConfig = StoreConfig()
+    records: RecordsConfig = RecordsConfig()
+    webhooks: dict[str, WebhookConfig] = Field(default_factory=dict)
+    files: list[FileConfig] = Field(default_factory=list)
+    connectors: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name -> {type, …}; checked by the connector.")
+    correlation: CorrelationConfig = CorrelationConfig()
+    workflows: WorkflowsConfig = WorkflowsConfig()
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL with the default filled in."""
+        return self.store.url or f"chdb://{(self.data / 'store').absolute()}"
+
+    @property
+    def records_url(self) -> str:
+        """The records' URL with the default filled in."""
+        return self.records.url or f"sqlite:///{(self.data / 'records.db').absolute()}"
+
+
+def _fill(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(item, f"{where}.{key}" if where else str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def one(match: re.Match[str]) -> str:
+        kind, name = match.groups()
+        try:
+            return Path(name).read_text().strip() if kind else os.environ[name]
+        except KeyError:
+            raise ConfigError(f"{where}: the environment variable {name} is not set; set it or remove the reference") from None
+        except OSError as error:
+            raise ConfigError(f"{where}: the file {name} cannot be read: {error.strerror}") from error
+
+    return _REFERENCE.sub(one, value)
+
+
+def parse(data: Any) -> Config:
+    """A checked configuration from plain data.
+
+    Raises:
+        ConfigError: a key is unknown or a value wrong; every problem is named by its path.
+    """
+    try:
+        return Config.model_validate(_fill(data or {}, ""))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"the configuration is wrong: {problems}") from error
+
+
+def load(path: Path | None) -> Config:
+    """Read a configuration file; None gives the defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or is wrong.
+    """
+    if path is None:
+        return Config()
+    try:
+        return parse(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error

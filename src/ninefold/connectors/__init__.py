@@ -1,0 +1,1 @@
+"""Systems that are acted on: one file each."""

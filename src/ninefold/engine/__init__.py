@@ -1,0 +1,1 @@
+"""Who drives the techniques: the local engine."""

@@ -1,0 +1,50 @@
+"""The errors of Ninefold: five kinds, each telling the caller what to do next.
+
+Every message is one sentence: what happened, to what, what to do.
+"""
+
+from __future__ import annotations
+
+
+class NinefoldError(Exception):
+    """The root of all errors Ninefold raises on purpose."""
+
+
+class ConfigError(NinefoldError):
+    """The configuration is wrong: refuse to start; the message names the path of the key."""
+
+
+class BadData(NinefoldError):
+    """The input cannot be understood: quarantine it and go on.
+
+    `where` names the field or the byte offset at which understanding stopped.
+    """
+
+    def __init__(self, reason: str, where: str = "") -> None:
+        super().__init__(f"{reason} (at {where})" if where else reason)
+        self.reason = reason
+        self.where = where
+
+
+class TooLarge(BadData):
+    """The input exceeds a size limit; sending it again in smaller pieces can succeed."""
+
+
+class Unavailable(NinefoldError):
+    """Something needed is not there right now: retry after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Refused(NinefoldError):
+    """The request is understood and will not be carried out: do not retry."""
+
+
+class NotFound(Refused):
+    """The named thing does not exist."""
+
+
+class Conflict(NinefoldError):
+    """Somebody else changed the record first: reread it and decide again."""

@@ -1,0 +1,1 @@
+"""Plain data: the five signals and their columns, entities, topology, severities."""

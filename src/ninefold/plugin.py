@@ -1,0 +1,208 @@
+"""The contracts a plug-in fulfils, and the registry that finds it: built-ins register by the same entry points.
+
+Groups: ``ninefold.sources`` (classes with a `Config` model), ``ninefold.connectors`` and ``ninefold.techniques``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_type_hints, runtime_checkable
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from ninefold.ground.errors import ConfigError
+from ninefold.model.signal import Batch
+
+Emit = Callable[[Sequence[Batch]], Awaitable[None]]
+"""Hands batches to the journal; returns once they are durable; raises `Unavailable` while the journal is full."""
+
+Risk = Literal["read", "write", "dangerous"]
+
+
+class Strict(BaseModel):
+    """A configuration model: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Journal(Protocol):
+    """The durable log in front of everything. Positions grow from 1; methods may be called from any thread."""
+
+    def append(self, batches: Sequence[Batch]) -> Future[int]:
+        """Queue batches for the next group commit; the future holds the last position once they are on disk.
+
+        Raises:
+            Unavailable: the journal is full.
+        """
+        ...
+
+    def read(self, after: int, limit: int = 64, signals: Sequence[str] = (), size_bytes: int = 32 << 20) -> list[Batch]:
+        """Up to `limit` batches (and about `size_bytes`) behind position `after`, in order, of `signals` only if any are named."""
+        ...
+
+    def position(self, reader: str) -> int:
+        """The committed position of a reader, 0 for a new one."""
+        ...
+
+    def state(self, reader: str) -> bytes:
+        """The state a reader committed with its position, b"" for a new one."""
+        ...
+
+    def commit(self, reader: str, position: int, state: bytes | None = None, outputs: Sequence[Batch] = ()) -> Future[int]:
+        """Set a reader's position, its state and its outputs in one transaction."""
+        ...
+
+    def head(self) -> int:
+        """The last durable position."""
+        ...
+
+
+class Store(Protocol):
+    """The telemetry store: columns in, SQL out. One client per calling thread inside; times in ns."""
+
+    def append(self, batches: Sequence[Batch], token: str) -> int:
+        """Insert batches; a second call with the same token changes nothing. Returns the rows inserted."""
+        ...
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """Run trusted SQL (``{name:Type}`` parameters) and return an Arrow table."""
+        ...
+
+
+@runtime_checkable
+class Technique(Protocol):
+    """A streaming analytic: no I/O, no wall clock, no asyncio. The same batches give the same outputs, however they are cut."""
+
+    name: ClassVar[str]
+    signals: ClassVar[frozenset[str]]
+
+    def process(self, batch: Batch) -> list[Batch]:
+        """Learn from one normalised batch and return what was found; output ids are deterministic."""
+        ...
+
+    def snapshot(self) -> bytes:
+        """The whole state, versioned; a technique restored from it continues with identical output."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Take over a snapshot.
+
+        Raises:
+            BadData: the snapshot is of a version this technique cannot read.
+        """
+        ...
+
+
+class Source(Protocol):
+    """Something that brings data in by itself (a listener, a poller, a tail)."""
+
+    name: str
+
+    async def run(self, emit: Emit) -> None:
+        """Deliver until cancelled; `emit` waits while the journal is full."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing a connector can do: its name, its risk, the model of what it is asked and of what it answers."""
+
+    name: str
+    risk: Risk
+    ask: type[BaseModel]
+    answer: type[BaseModel]
+    call: Callable[..., Awaitable[BaseModel]]
+    idempotent: bool = False
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
+
+
+def action(*, risk: Risk, idempotent: bool = False) -> Callable[[_Method], _Method]:
+    """Mark a connector method ``async def name(self, ask: Ask) -> Answer`` as an action.
+
+    `idempotent` says that repeating it with the same ask after a crash is harmless.
+    """
+
+    def mark(method: _Method) -> _Method:
+        method.__ninefold_action__ = (risk, idempotent)  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened in the other system since the cursor: event rows for `model.signal.batch_of`, and the next cursor."""
+
+    events: list[dict[str, Any]]
+    cursor: str
+
+
+class Connector:
+    """A system that is acted on. A subclass has a `Config` model and methods marked `@action`; one file each.
+
+    Raises from actions: `Unavailable` (retry), `Refused` (do not), `Conflict` (reread).
+    """
+
+    type: ClassVar[str]
+    Config: ClassVar[type[Strict]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    async def check(self) -> str:
+        """Try the connection and the permissions; a sentence saying what was reached.
+
+        Raises:
+            Unavailable: it cannot be reached.
+            Refused: it can, and the credentials or permissions are not enough.
+        """
+        raise NotImplementedError
+
+    async def changes(self, cursor: str) -> Changes:
+        """What people did there since `cursor` ("" = from now on)."""
+        return Changes([], cursor)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+    @classmethod
+    def actions(cls) -> dict[str, Action]:
+        """The actions of this connector by name, read from the methods' own types."""
+        found: dict[str, Action] = {}
+        for name, method in inspect.getmembers(cls, inspect.isfunction):
+            mark = getattr(method, "__ninefold_action__", None)
+            if mark is None:
+                continue
+            hints = get_type_hints(method)
+            answer = hints.pop("return")
+            (ask,) = (hint for key, hint in hints.items() if key != "self")
+            found[name] = Action(name, mark[0], ask, answer, method, mark[1])
+        return found
+
+
+def plugins(group: Literal["sources", "connectors", "techniques"]) -> dict[str, Any]:
+    """Every registered plug-in class of a group by name.
+
+    Raises:
+        ConfigError: one cannot be imported; the message names it and its package.
+    """
+    found: dict[str, Any] = {}
+    for entry in entry_points(group=f"ninefold.{group}"):
+        try:
+            found[entry.name] = entry.load()
+        except ImportError as error:
+            package = entry.dist.name if entry.dist else "?"
+            raise ConfigError(f"the {group[:-1]} {entry.name!r} of package {package!r} cannot be imported: {error}") from error
+    return found
+
+
+def names(batches: Iterable[Batch]) -> str:
+    """A short text of signals and row counts, for log lines: ``metric 500, log 20``."""
+    return ", ".join(f"{b.signal} {b.rows.num_rows}" for b in batches)

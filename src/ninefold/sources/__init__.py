@@ -1,0 +1,1 @@
+"""How data comes in: one file a protocol, each turning bytes into batches."""

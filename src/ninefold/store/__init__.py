@@ -1,0 +1,1 @@
+"""The telemetry store (ClickHouse dialect) and the records."""

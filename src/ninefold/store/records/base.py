@@ -1,0 +1,123 @@
+"""The records' engine, session and common tables: reader positions, the outbox (change feed), the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, Engine, Integer, String, create_engine, event, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm.exc import StaleDataError
+
+from ninefold.ground.clock import now
+from ninefold.ground.errors import ConfigError, Conflict
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+"""An auto-incrementing 64-bit key on both databases."""
+
+
+class Base(DeclarativeBase):
+    """The parent of every record. JSON columns hold plain dictionaries and lists; times are ns integers."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSON, list[Any]: JSON, int: BigInteger}
+
+
+class Position(Base):
+    """How far a journal reader that writes records has come; committed with what it wrote."""
+
+    __tablename__ = "position"
+    reader: Mapped[str] = mapped_column(String, primary_key=True)
+    position: Mapped[int] = mapped_column(default=0)
+
+
+class Outbox(Base):
+    """The change feed: one row per change, written in the transaction of the change. Workflows, the live view and the
+    front door (as events) follow it by `id`."""
+
+    __tablename__ = "outbox"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    time: Mapped[int] = mapped_column(default=now)
+    topic: Mapped[str] = mapped_column(String, index=True)
+    """incident, alert, run, approval, source, quarantine"""
+    kind: Mapped[str] = mapped_column(String)
+    """opened, updated, acknowledged, resolved, reopened, merged, started, finished, requested, decided, …"""
+    key: Mapped[str] = mapped_column(String)
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Audit(Base):
+    """Every mutating call: who did what to what, and whether it was allowed."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    time: Mapped[int] = mapped_column(default=now, index=True)
+    actor: Mapped[str] = mapped_column(String)
+    action: Mapped[str] = mapped_column(String)
+    target: Mapped[str] = mapped_column(String, default="")
+    outcome: Mapped[str] = mapped_column(String, default="ok")
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Setting(Base):
+    """Small named values the program itself keeps, such as connector cursors."""
+
+    __tablename__ = "setting"
+    key: Mapped[str] = mapped_column(String, primary_key=True)
+    value: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Records:
+    """The database of records. `session()` is one transaction.
+
+    Args:
+        url: an SQLAlchemy URL, ``sqlite:///path`` or ``postgresql+psycopg://…``.
+    """
+
+    def __init__(self, url: str) -> None:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.engine: Engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        except Exception as error:  # SQLAlchemy raises many kinds for a bad URL or a missing driver
+            raise ConfigError(f"the records database cannot be opened: {error}; check `records.url`") from error
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine, "connect", _sqlite_pragmas)
+            event.listen(self.engine, "begin", _sqlite_begin)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session in one transaction: committed at the end, rolled back on any error.
+
+        Raises:
+            Conflict: another transaction changed a versioned row first.
+        """
+        with self._sessions() as session:
+            try:
+                with session.begin():
+                    yield session
+            except StaleDataError as error:
+                raise Conflict("the record was changed by somebody else; reread it and try again") from error
+
+    def outbox(self, after: int, limit: int = 500) -> list[Outbox]:
+        """Changes behind `after`, in order."""
+        with self.session() as session:
+            return list(session.scalars(select(Outbox).where(Outbox.id > after).order_by(Outbox.id).limit(limit)))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _sqlite_pragmas(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself; _sqlite_begin does
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # take the write lock first: no deadlock between two upgrading readers

@@ -1,0 +1,1 @@
+"""The HTTP server: receivers, API, live updates, the console's files."""
