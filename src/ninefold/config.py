@@ -30,7 +30,6 @@ class JournalConfig(Strict):
     """The durable log in front of the store."""
 
     size_limit_bytes: int = Field(4 << 30, description="Backlog at which senders get 429 until the store has caught up.")
-    commit_wait_s: float = Field(0.005, ge=0, le=0.1, description="Longest wait of a group commit for company.")
 
 
 class StoreConfig(Strict):
@@ -38,9 +37,7 @@ class StoreConfig(Strict):
 
     url: str = Field("", description="chdb:///path (embedded, the default below the data folder) or http://user:password@host:8123.")
     database: str = Field("ninefold", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    retention_days: dict[Literal["metric", "log", "span", "event"], int] = Field(
-        default_factory=lambda: {"metric": 30, "log": 14, "span": 7, "event": 400}
-    )
+    retention_days: dict[Literal["metric", "log", "span", "event"], int] = Field(default={"metric": 30, "log": 14, "span": 7, "event": 400})
     memory_limit_bytes: int = Field(2 << 30, description="Memory the embedded engine may use.")
 
 

@@ -61,6 +61,10 @@ class Journal(Protocol):
         """The last durable position."""
         ...
 
+    def wait(self, after: int, timeout_s: float) -> bool:
+        """Wait until something lies behind position `after`; False when the time is over."""
+        ...
+
 
 class Store(Protocol):
     """The telemetry store: columns in, SQL out. One client per calling thread inside; times in ns."""
@@ -150,7 +154,7 @@ class Connector:
     Raises from actions: `Unavailable` (retry), `Refused` (do not), `Conflict` (reread).
     """
 
-    type: ClassVar[str]
+    kind: ClassVar[str]
     Config: ClassVar[type[Strict]]
 
     def __init__(self, config: Any) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Engine, Integer, String, create_engine, event, select
+from sqlalchemy import JSON, BigInteger, Engine, Integer, String, create_engine, event, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -86,6 +86,7 @@ class Records:
             event.listen(self.engine, "connect", _sqlite_pragmas)
             event.listen(self.engine, "begin", _sqlite_begin)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = sessionmaker(self.engine.execution_options(ninefold_read=True), expire_on_commit=False)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -101,10 +102,21 @@ class Records:
             except StaleDataError as error:
                 raise Conflict("the record was changed by somebody else; reread it and try again") from error
 
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session for reading only: a snapshot that never waits for a writer; nothing is committed."""
+        with self._readers() as session:
+            yield session
+
     def outbox(self, after: int, limit: int = 500) -> list[Outbox]:
         """Changes behind `after`, in order."""
-        with self.session() as session:
+        with self.reading() as session:
             return list(session.scalars(select(Outbox).where(Outbox.id > after).order_by(Outbox.id).limit(limit)))
+
+    def last_change(self) -> int:
+        """The id of the newest change, 0 when there is none."""
+        with self.reading() as session:
+            return session.scalar(select(func.max(Outbox.id))) or 0
 
     def close(self) -> None:
         """Close all connections."""
@@ -120,4 +132,5 @@ def _sqlite_pragmas(connection: Any, _: Any) -> None:
 
 
 def _sqlite_begin(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # take the write lock first: no deadlock between two upgrading readers
+    # A writer takes the write lock first, so two transactions never deadlock by both upgrading from reading.
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("ninefold_read") else "BEGIN IMMEDIATE")

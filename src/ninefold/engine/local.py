@@ -1,0 +1,322 @@
+"""The local engine: threads that follow the journal, each from its own committed position.
+
+Three followers exist. `StoreWriter` fills the telemetry store in large inserts; `TechniqueRunner` feeds the analytics and
+puts what they find back into the journal; `EventFollower` hands events and relations to a consumer that keeps its own
+position. A follower that fails waits and tries again from where it stood; it never takes a neighbour down. A batch that makes it
+fail again and again, all alone, is put into quarantine with the reason, so that one poisoned batch cannot hold up the rest.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ninefold.ground.errors import NinefoldError, Unavailable
+from ninefold.ground.log import get
+from ninefold.ground.meter import Meter
+from ninefold.model.signal import Batch, quarantine, to_ipc
+from ninefold.plugin import Journal, Store, Technique
+
+Normalise = Callable[[Batch], list[Batch]]
+
+_log = get("engine")
+_POLL_S = 0.5
+_BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_ALONE_AFTER = 3
+_QUARANTINE_AFTER = 6
+
+
+class Follower:
+    """A thread that reads the journal batch by batch; subclasses say what to do with what was read.
+
+    Args:
+        name: the reader's name in the journal and in the figures.
+        journal: what is followed.
+        meter: where lag and errors go.
+        signals: only these signals are read; all when empty.
+    """
+
+    def __init__(self, name: str, journal: Journal, meter: Meter, signals: Sequence[str] = ()) -> None:
+        self.name, self.journal, self.signals = name, journal, tuple(signals)
+        self.position = 0
+        self.problem = ""
+        self._stop = threading.Event()
+        self._failures = 0
+        self._lag = meter.gauge(f"ninefold_{name}_lag_batches", "Batches between this reader and the journal's head.")
+        self._errors = meter.counter(f"ninefold_{name}_errors_total", "Failures; each was retried.")
+        self._seconds = meter.histogram(f"ninefold_{name}_seconds", "Time to handle what one read returned.")
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin at the committed position."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is in hand and end the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def begin(self) -> int:
+        """Take over committed state; returns the position to start behind. Called at start and after a failure."""
+        return self.journal.position(self.name)
+
+    def read(self) -> list[Batch]:
+        """The next batches behind the position."""
+        return self.journal.read(self.position, signals=self.signals)
+
+    def handle(self, batches: list[Batch]) -> None:
+        """Deal with batches in order and commit the position."""
+        raise NotImplementedError
+
+    def idle(self) -> None:
+        """Called when there is nothing to read, and at the end."""
+
+    def settle(self) -> None:
+        """Commit what is in hand now; for followers that do not commit with every `handle`."""
+
+    def _run(self) -> None:
+        fresh = False
+        while not self._stop.is_set():
+            try:
+                if not fresh:
+                    self.position, fresh = self.begin(), True
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - a follower must outlive any fault of what it drives
+                fresh = False
+                self._failed(error)
+        if not fresh:
+            return  # what a failure left in memory must not be committed
+        try:
+            self.idle()
+        except NinefoldError as error:
+            _log.warning("%s could not commit its last work, which will be done again at the next start: %s", self.name, error)
+
+    def _turn(self) -> None:
+        head = self.journal.head()
+        batches = self.read()
+        alone = self._failures >= _ALONE_AFTER
+        if alone:
+            batches = batches[:1]
+        self._lag.set(float(head - (batches[-1].position if batches else head)))
+        if batches:
+            started = time.monotonic()
+            try:
+                self.handle(batches)
+                if alone:
+                    self.settle()
+            except Unavailable:
+                raise
+            except Exception as error:
+                if self._failures < _QUARANTINE_AFTER:
+                    raise
+                self._quarantine(batches[0], error)
+            self._seconds.observe(time.monotonic() - started)
+            self._failures, self.problem = 0, ""
+            return
+        self.position = max(self.position, head) if self.signals else self.position
+        self.idle()
+        self._failures, self.problem = 0, ""
+        self.journal.wait(head, _POLL_S)
+
+    def _failed(self, error: Exception) -> None:
+        self._errors.add()
+        self.problem = str(error) or type(error).__name__
+        wait_s = _BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)]
+        known = isinstance(error, NinefoldError)
+        _log.warning("%s failed and tries again in %s s: %s", self.name, wait_s, error, exc_info=None if known else error)
+        self._failures += 1
+        self._stop.wait(wait_s)
+
+    def _quarantine(self, batch: Batch, error: Exception) -> None:
+        reason = f"{self.name} failed on it {_QUARANTINE_AFTER} times: {error}"
+        _log.error("batch %d (%s) is put into quarantine: %s", batch.position, batch.signal, reason)
+        bad = quarantine(batch.source, batch.received, batch.signal, f"batch.{batch.signal}", [(reason, "", to_ipc(batch.rows))])
+        self.begin()  # whatever state the failure left is replaced by the committed one
+        self.journal.commit(self.name, batch.position, None, [bad]).result()
+        self.position = batch.position
+
+
+class StoreWriter(Follower):
+    """Fills the telemetry store. What a turn will insert is committed as a plan first, so that after a crash exactly the
+    same positions are inserted again under the same token, and the store ignores what it has already."""
+
+    def __init__(
+        self, journal: Journal, store: Store, normalise: Normalise, meter: Meter, gather_s: float = 0.25, size_bytes: int = 24 << 20
+    ) -> None:
+        super().__init__("store", journal, meter)
+        self._store, self._normalise, self._gather_s, self._size = store, normalise, gather_s, size_bytes
+        self._sent = meter.counter("ninefold_store_sent_total", "Rows inserted into the telemetry store.")
+
+    def begin(self) -> int:
+        """The committed position, after the insert that was planned when the program ended has been done again."""
+        position = self.journal.position(self.name)
+        plan = self.journal.state(self.name)
+        if plan:
+            (last,) = struct.unpack("<q", plan)
+            batches: list[Batch] = []
+            while position < last and (more := self.journal.read(position)):
+                batches += [batch for batch in more if batch.position <= last]
+                position = min(more[-1].position, last)
+            self._insert(batches, self.journal.position(self.name), last)
+        return self.journal.position(self.name)
+
+    def read(self) -> list[Batch]:
+        """Batches of about a quarter of a second or 24 MB, whichever comes first: the store likes few, large inserts."""
+        deadline = time.monotonic() + self._gather_s
+        batches = self.journal.read(self.position, limit=4096, size_bytes=self._size)
+        size = sum(batch.rows.nbytes for batch in batches)
+        while batches and size < self._size and (left := deadline - time.monotonic()) > 0 and not self._stop.is_set():
+            if not self.journal.wait(batches[-1].position, left):
+                break
+            more = self.journal.read(batches[-1].position, limit=4096, size_bytes=self._size - size)
+            batches += more
+            size += sum(batch.rows.nbytes for batch in more)
+        return batches
+
+    def handle(self, batches: list[Batch]) -> None:
+        """Plan, insert, commit."""
+        last = batches[-1].position
+        self.journal.commit(self.name, self.position, struct.pack("<q", last)).result()
+        self._insert(batches, self.position, last)
+
+    def _insert(self, batches: list[Batch], first: int, last: int) -> None:
+        ready = [normal for batch in batches for normal in self._normalise(batch)]
+        if ready:
+            self._sent.add(self._store.append(ready, token=f"{first}-{last}"))
+        self.journal.commit(self.name, last, b"").result()
+        self.position = last
+
+
+class TechniqueRunner(Follower):
+    """Feeds every technique and commits position, state and findings in one transaction: nothing is found twice or not at all.
+
+    `watermark` is the latest event time seen (ns), never ahead of the time of receipt.
+    """
+
+    def __init__(
+        self, journal: Journal, techniques: Sequence[Technique], normalise: Normalise, meter: Meter, commit_s: float = 5.0
+    ) -> None:
+        super().__init__("techniques", journal, meter)
+        self.techniques, self._normalise, self._commit_s = list(techniques), normalise, commit_s
+        self.watermark = 0
+        self._outputs: list[Batch] = []
+        self._dirty_since = 0.0
+        self._found = meter.counter("ninefold_techniques_sent_total", "Rows put out, by technique.")
+        self._cpu = meter.counter("ninefold_techniques_cpu_seconds_total", "CPU time, by technique.")
+
+    def begin(self) -> int:
+        """Restore every technique from the state committed with the position."""
+        state = self.journal.state(self.name)
+        parts = _unpack(state) if state else {}
+        for technique in self.techniques:
+            technique.restore(parts.get(technique.name, b""))
+        self._outputs, self._dirty_since = [], 0.0
+        return self.journal.position(self.name)
+
+    def handle(self, batches: list[Batch]) -> None:
+        """Process in order; commit when findings wait or the state has been dirty for long enough."""
+        for batch in batches:
+            for normal in self._normalise(batch):
+                self._watch(normal)
+                for technique in self.techniques:
+                    if normal.signal not in technique.signals:
+                        continue
+                    started = time.thread_time()
+                    found = technique.process(normal)
+                    self._cpu.add(time.thread_time() - started, technique=technique.name)
+                    for output in found:
+                        self._found.add(output.rows.num_rows, technique=technique.name, signal=output.signal)
+                    self._outputs += found
+            self.position = batch.position
+        self._dirty_since = self._dirty_since or time.monotonic()
+        dirty_s = time.monotonic() - self._dirty_since
+        if dirty_s > self._commit_s or (self._outputs and dirty_s > 0.2):
+            self.settle()
+
+    def idle(self) -> None:
+        """Nothing to read: let findings go at once, and the state when it has been dirty for a second."""
+        if self._outputs or (self._dirty_since and (self._stop.is_set() or time.monotonic() - self._dirty_since > 1.0)):
+            self.settle()
+
+    def settle(self) -> None:
+        """State, position and findings in one transaction."""
+        started = time.monotonic()
+        state = _pack({technique.name: technique.snapshot() for technique in self.techniques})
+        self.journal.commit(self.name, self.position, state, self._outputs).result()
+        self._outputs, self._dirty_since = [], 0.0
+        # A large state is written less often, so that snapshots stay below a twentieth of the time.
+        self._commit_s = max(5.0, 20 * (time.monotonic() - started))
+
+    def _watch(self, batch: Batch) -> None:
+        if "time" in batch.rows.schema.names and batch.signal != "relation" and batch.rows.num_rows:
+            latest = pc.max(batch.rows.column("time").cast(pa.int64())).as_py()
+            self.watermark = max(self.watermark, min(latest, batch.received))
+
+
+class EventFollower(Follower):
+    """Hands normalised events and relations to a consumer that commits its own position with what it writes.
+
+    Args:
+        consume: called with batches and the position they reach; must be idempotent by position.
+        start: the consumer's own position.
+        quiet: called with nothing to do; may look at the watermark.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        normalise: Normalise,
+        consume: Callable[[list[Batch], int], None],
+        start: Callable[[], int],
+        quiet: Callable[[], None],
+        meter: Meter,
+    ) -> None:
+        super().__init__("incidents", journal, meter, signals=("raw", "event", "relation"))
+        self._normalise, self._consume, self._start, self._quiet = normalise, consume, start, quiet
+        self._committed = 0
+
+    def begin(self) -> int:
+        """The consumer's position; what the journal knows of it may be older."""
+        return max(self._start(), self.journal.position(self.name))
+
+    def read(self) -> list[Batch]:
+        """Up to 256 batches of events and relations."""
+        return self.journal.read(self.position, limit=256, signals=self.signals, size_bytes=8 << 20)
+
+    def handle(self, batches: list[Batch]) -> None:
+        """Normalise, consume, tell the journal."""
+        normal = [n for batch in batches for n in self._normalise(batch) if n.signal in ("event", "relation")]
+        self._consume(normal, batches[-1].position)
+        self.position = batches[-1].position
+        self._tell()
+        self._quiet()
+
+    def idle(self) -> None:
+        """Let the journal forget what other signals brought, and let the consumer look at the time."""
+        self._tell()
+        self._quiet()
+
+    def _tell(self) -> None:
+        if self.position > self._committed:
+            self.journal.commit(self.name, self.position).result()
+            self._committed = self.position
+
+
+def _pack(parts: dict[str, bytes]) -> bytes:
+    table = pa.table({"name": pa.array(list(parts), pa.string()), "state": pa.array(list(parts.values()), pa.large_binary())})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _unpack(blob: bytes) -> dict[str, bytes]:
+    with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
+        table = reader.read_all()
+    return dict(zip(table.column("name").to_pylist(), table.column("state").to_pylist(), strict=True))

@@ -1,0 +1,264 @@
+"""The journal in one SQLite file: write-ahead log, ``synchronous=FULL``, group commit.
+
+One thread writes. While it waits for the disk, appends from all other threads queue up and share the next commit, so
+many small senders cost one fsync together. A reader's position, its state and what it produced are set in one
+transaction, which makes every reader exactly-once without a coordinator. Consumed batches are deleted and their pages
+used again, so the file is as large as the largest backlog ever was.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+
+from ninefold.ground.errors import Unavailable
+from ninefold.ground.log import get
+from ninefold.ground.meter import Meter
+from ninefold.model.signal import Batch, from_ipc, to_ipc
+
+_log = get("journal")
+_SCHEMA = """
+create table if not exists log(position integer primary key, signal text not null, source text not null,
+                               received integer not null, rows integer not null, blob blob not null);
+create table if not exists reader(name text primary key, position integer not null, state blob not null) without rowid;
+"""
+_IN_FLIGHT_LIMIT_BYTES = 256 << 20
+_TRIM_ROWS = 256
+_TRIM_EVERY_S = 1.0
+
+_Row = tuple[str, str, int, int, bytes]
+
+
+@dataclass(slots=True)
+class _Job:
+    rows: list[_Row]
+    size: int
+    reader: str = ""
+    position: int = 0
+    state: bytes | None = None
+    done: Future[int] = field(default_factory=Future)
+
+
+class SqliteJournal:
+    """The default journal; see `plugin.Journal` for the contract.
+
+    Args:
+        path: the file; its folder is made.
+        readers: the readers that must have passed a batch before it is deleted.
+        size_limit_bytes: the backlog at which `append` refuses.
+        meter: where figures go.
+
+    Raises:
+        Unavailable: the file is locked by another process or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, readers: Sequence[str], size_limit_bytes: int, meter: Meter) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._limit = path, size_limit_bytes
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._arrived = threading.Condition()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._in_flight = 0
+        self._closed = False
+        self._error = ""
+        self._write = self._open()
+        self._write.executescript(_SCHEMA)
+        self._readers = {name: self._read_position(name) for name in readers}
+        top = self._write.execute("select max(position) from log").fetchone()[0] or 0
+        self._head = max(top, *self._readers.values(), 0) if self._readers else top
+        self._size = self._write.execute("select coalesce(sum(length(blob)), 0) from log").fetchone()[0]
+        self._trimmed = time.monotonic()
+        self._received = meter.counter("ninefold_journal_received_total", "Rows made durable, by signal and source.")
+        self._commit_s = meter.histogram("ninefold_journal_commit_seconds", "Duration of one group commit.")
+        self._depth = meter.gauge("ninefold_journal_size_bytes", "Bytes waiting for the slowest reader.")
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def append(self, batches: Sequence[Batch]) -> Future[int]:
+        """Queue batches for the next group commit; see `plugin.Journal.append`."""
+        if self._size > self._limit:
+            raise Unavailable("the journal is full because the store is behind; send again later", retry_after_s=5)
+        if self._in_flight > _IN_FLIGHT_LIMIT_BYTES:
+            raise Unavailable("the journal is busy; send again later", retry_after_s=1)
+        return self._submit(_job(batches))
+
+    def commit(self, reader: str, position: int, state: bytes | None = None, outputs: Sequence[Batch] = ()) -> Future[int]:
+        """Set a reader's position, state and outputs in one transaction; see `plugin.Journal.commit`."""
+        job = _job(outputs)
+        job.reader, job.position, job.state = reader, position, state
+        return self._submit(job)
+
+    def read(self, after: int, limit: int = 64, signals: Sequence[str] = (), size_bytes: int = 32 << 20) -> list[Batch]:
+        """Batches behind `after`, in order; see `plugin.Journal.read`."""
+        where = f" and signal in ({','.join('?' * len(signals))})" if signals else ""
+        rows = self._reading().execute(
+            f"select position, signal, source, received, blob from log where position > ?{where} order by position limit ?",  # noqa: S608
+            (after, *signals, limit),
+        )
+        found: list[Batch] = []
+        for position, signal, source, received, blob in rows:
+            found.append(Batch(signal, source, received, from_ipc(blob), position))
+            size_bytes -= len(blob)
+            if size_bytes <= 0:
+                break
+        rows.close()
+        return found
+
+    def position(self, reader: str) -> int:
+        """The committed position of a reader."""
+        return self._readers.get(reader, 0) or self._read_position(reader)
+
+    def state(self, reader: str) -> bytes:
+        """The committed state of a reader."""
+        row = self._reading().execute("select state from reader where name = ?", (reader,)).fetchone()
+        return bytes(row[0]) if row else b""
+
+    def head(self) -> int:
+        """The last durable position."""
+        return self._head
+
+    def size_bytes(self) -> int:
+        """Bytes that wait for the slowest reader."""
+        return int(self._size)
+
+    def wait(self, after: int, timeout_s: float) -> bool:
+        """Wait until something lies behind `after`."""
+        with self._arrived:
+            return self._arrived.wait_for(lambda: self._head > after or self._closed, timeout_s) and self._head > after
+
+    def close(self) -> None:
+        """Commit what is queued and close the file."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+        with self._arrived:
+            self._arrived.notify_all()
+        for connection in self._connections:
+            connection.close()
+
+    def _submit(self, job: _Job) -> Future[int]:
+        with self._guard:
+            if self._closed:
+                raise Unavailable("the journal is closed because the program is stopping; send again later")
+            self._in_flight += job.size
+            self._jobs.put(job)
+        return job.done
+
+    def _run(self) -> None:
+        while True:
+            job = self._jobs.get()
+            stop = job is None
+            group = [job] if job is not None else []
+            while not self._jobs.empty():  # everybody who came during the last commit goes into this one
+                job = self._jobs.get()
+                stop = stop or job is None
+                if job is not None:
+                    group.append(job)
+            if group:
+                self._commit_group(group)
+            if stop:
+                return
+
+    def _commit_group(self, group: list[_Job]) -> None:
+        started = time.monotonic()
+        head, ends = self._head, []
+        write = self._write
+        try:
+            write.execute("begin immediate")
+            for job in group:
+                for row in job.rows:
+                    head += 1
+                    write.execute("insert into log values(?,?,?,?,?,?)", (head, *row))
+                if job.reader:
+                    write.execute(
+                        "insert into reader values(?,?,?) on conflict(name) do update set position = excluded.position"
+                        + ("" if job.state is None else ", state = excluded.state"),
+                        (job.reader, job.position, job.state or b""),
+                    )
+                ends.append(head)
+            freed = self._trim(started)
+            write.execute("commit")
+        except sqlite3.Error as error:
+            if write.in_transaction:
+                write.execute("rollback")
+            self._fail(group, error)
+            return
+        self._size += sum(job.size for job in group) - freed
+        for job in group:
+            if job.reader:
+                self._readers[job.reader] = job.position
+            for signal, source, _, rows, _ in job.rows:
+                self._received.add(rows, signal=signal, source=source)
+        with self._arrived:
+            self._head = head
+            self._arrived.notify_all()
+        self._settle(group)
+        self._commit_s.observe(time.monotonic() - started)
+        self._depth.set(self._size)
+        for job, end in zip(group, ends, strict=True):
+            job.done.set_result(end)
+
+    def _trim(self, now_s: float) -> int:
+        """Delete a bounded number of batches that every reader has passed; returns the bytes freed."""
+        if now_s - self._trimmed < _TRIM_EVERY_S:
+            return 0
+        passed = min(self._readers.values(), default=0)
+        last, count, size = self._write.execute(
+            "select max(position), count(*), coalesce(sum(length(blob)), 0) from"
+            " (select position, blob from log where position <= ? order by position limit ?)",
+            (passed, _TRIM_ROWS),
+        ).fetchone()
+        if last is not None:
+            self._write.execute("delete from log where position <= ?", (last,))
+        if count < _TRIM_ROWS:
+            self._trimmed = now_s
+        return int(size)
+
+    def _settle(self, group: list[_Job]) -> None:
+        with self._guard:
+            self._in_flight -= sum(job.size for job in group)
+
+    def _fail(self, group: list[_Job], error: sqlite3.Error) -> None:
+        self._settle(group)
+        if str(error) != self._error:
+            self._error = str(error)
+            _log.error("nothing can be made durable: %s; senders are refused until %s can be written", error, self._path)
+        refusal = Unavailable(f"the journal cannot write to disk ({error}); send again later", retry_after_s=5)
+        for job in group:
+            job.done.set_exception(refusal)
+
+    def _read_position(self, reader: str) -> int:
+        row = self._reading().execute("select position from reader where name = ?", (reader,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _reading(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._open()
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(self._path, isolation_level=None, timeout=30, check_same_thread=False)
+            connection.executescript("pragma page_size=16384; pragma journal_mode=wal; pragma synchronous=full; pragma mmap_size=0;")
+        except sqlite3.Error as error:
+            raise Unavailable(f"the journal {self._path} cannot be opened: {error}; check the folder and its owner") from error
+        with self._guard:
+            self._connections.append(connection)
+        return connection
+
+
+def _job(batches: Sequence[Batch]) -> _Job:
+    rows = [(b.signal, b.source, b.received, b.rows.num_rows, to_ipc(b.rows)) for b in batches if b.rows.num_rows]
+    return _Job(rows, sum(len(row[4]) for row in rows))

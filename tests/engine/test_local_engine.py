@@ -1,0 +1,197 @@
+"""Followers of the journal are exactly-once: whatever fails and whenever they stop, nothing is missing and nothing is doubled."""
+
+from __future__ import annotations
+
+import random
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pytest
+
+from ninefold.engine.local import EventFollower, StoreWriter, TechniqueRunner
+from ninefold.ground.errors import Unavailable
+from ninefold.ground.meter import Meter
+from ninefold.journal.sqlite import SqliteJournal
+from ninefold.model.signal import Batch, batch_of, from_ipc
+
+
+def event(number: int) -> Batch:
+    return batch_of("event", "test", 10**9, [{"id": str(number), "time": number, "kind": "note", "entity": "service:a"}])
+
+
+def ids(batches: Sequence[Batch]) -> list[int]:
+    return [int(name) for batch in batches for name in batch.rows.column("id").to_pylist()]
+
+
+def same(batch: Batch) -> list[Batch]:
+    return [batch]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen within 20 s"
+        time.sleep(0.005)
+
+
+class TokenStore:
+    """Keeps rows by token as the real store does, and fails now and then before or after it has kept them."""
+
+    def __init__(self, seed: int) -> None:
+        self.kept: dict[str, list[int]] = {}
+        self.random = random.Random(seed)
+
+    def append(self, batches: Sequence[Batch], token: str) -> int:
+        if self.random.random() < 0.2:
+            raise Unavailable("before")
+        self.kept.setdefault(token, ids(batches))
+        if self.random.random() < 0.2:
+            raise Unavailable("after")
+        return len(self.kept[token])
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        raise NotImplementedError
+
+
+class Doubler:
+    """A technique whose state matters: it numbers the events it sees and puts out one event for each."""
+
+    name: ClassVar[str] = "doubler"
+    signals: ClassVar[frozenset[str]] = frozenset({"event"})
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def process(self, batch: Batch) -> list[Batch]:
+        outputs = []
+        for number in ids([batch]):
+            if number < 1_000_000:
+                self.seen += 1
+                outputs.append(event(1_000_000 + self.seen))
+        return outputs
+
+    def snapshot(self) -> bytes:
+        return struct.pack("<q", self.seen)
+
+    def restore(self, state: bytes) -> None:
+        self.seen = struct.unpack("<q", state)[0] if state else 0
+
+
+@pytest.fixture
+def journal(tmp_path: Path):
+    made = SqliteJournal(tmp_path / "journal.db", ("store", "techniques", "incidents"), 1 << 30, Meter())
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ninefold.engine.local._BACK_OFF_S", (0.001,))
+
+
+def test_store_writer_keeps_everything_once_through_failures_and_restarts(journal: SqliteJournal) -> None:
+    store = TokenStore(7)
+    for round_ in range(6):
+        writer = StoreWriter(journal, store, same, Meter(), gather_s=0.001)
+        writer.start()
+        for number in range(round_ * 50, round_ * 50 + 50):
+            journal.append([event(number)]).result()
+        if round_ < 5:
+            writer.stop()  # in the middle of whatever it does
+        else:
+            until(lambda: journal.position("store") == 300)
+            writer.stop()
+    kept = [number for numbers in store.kept.values() for number in numbers]
+    assert sorted(kept) == list(range(300))
+
+
+def test_store_writer_redoes_a_planned_insert_with_the_same_token(journal: SqliteJournal) -> None:
+    for number in range(10):
+        journal.append([event(number)]).result()
+    journal.commit("store", 4, struct.pack("<q", 7)).result()  # as a crash between plan and commit leaves it
+    store = TokenStore(0)
+    store.random.random = lambda: 1.0  # type: ignore[method-assign]
+    writer = StoreWriter(journal, store, same, Meter(), gather_s=0.001)
+    writer.start()
+    until(lambda: journal.position("store") == 10)
+    writer.stop()
+    assert store.kept == {"4-7": [4, 5, 6], "7-10": [7, 8, 9]}
+
+
+class Fragile(Doubler):
+    """Loses its memory in the middle of a batch now and then, as a crash would."""
+
+    random = random.Random(3)
+
+    def process(self, batch: Batch) -> list[Batch]:
+        outputs = super().process(batch)
+        if self.random.random() < 0.01:
+            raise RuntimeError("crashed")
+        return outputs
+
+
+def test_technique_runner_commits_state_position_and_findings_together(journal: SqliteJournal) -> None:
+    for round_ in range(4):
+        runner = TechniqueRunner(journal, [Fragile()], same, Meter(), commit_s=0.02)
+        runner.start()
+        for number in range(round_ * 50, round_ * 50 + 50):
+            journal.append([event(number)]).result()
+        if round_ == 3:
+            until(lambda: journal.position("techniques") >= 200 and journal.position("techniques") == journal.head())
+        runner.stop()
+    found = [number for number in ids(journal.read(0, limit=100_000)) if number >= 1_000_000]
+    assert found == [1_000_001 + i for i in range(200)]
+
+
+def test_event_follower_resumes_at_the_consumers_own_position(journal: SqliteJournal) -> None:
+    consumed: list[int] = []
+    position = [0]
+
+    def consume(batches: list[Batch], upto: int) -> None:
+        if len(consumed) == 3 and position[0] == 3:
+            position[0] = -3
+            raise Unavailable("once")
+        consumed.extend(ids(batches))
+        position[0] = upto
+
+    follower = EventFollower(journal, same, consume, lambda: abs(position[0]), lambda: None, Meter())
+    follower.start()
+    for number in range(3):
+        journal.append([event(number)]).result()
+    until(lambda: consumed == [0, 1, 2])
+    metric = batch_of("metric", "test", 1, [{"series": 1, "time": 1, "value": 1.0}])
+    journal.append([metric]).result()
+    for number in range(3, 6):
+        journal.append([event(number)]).result()
+    until(lambda: consumed == [0, 1, 2, 3, 4, 5])
+    until(lambda: journal.position("incidents") == journal.head())
+    follower.stop()
+    assert follower.problem == ""
+
+
+def test_a_poisoned_batch_goes_to_quarantine_and_the_rest_passes(journal: SqliteJournal) -> None:
+    class Allergic(Doubler):
+        def process(self, batch: Batch) -> list[Batch]:
+            if 13 in ids([batch]):
+                raise ValueError("thirteen")
+            return super().process(batch)
+
+    for number in range(10, 16):
+        journal.append([event(number)]).result()
+    runner = TechniqueRunner(journal, [Allergic()], same, Meter(), commit_s=0.02)
+    runner.start()
+    until(lambda: journal.position("techniques") >= 6 and journal.position("techniques") == journal.head())
+    runner.stop()
+    found = journal.read(0, limit=1000)
+    bad = [batch for batch in found if batch.signal == "quarantine"]
+    assert [row["reason"] for batch in bad for row in batch.rows.to_pylist()] == ["techniques failed on it 6 times: thirteen"]
+    assert ids([from_ipc_batch(bad[0])]) == [13]
+    assert len([n for n in ids([b for b in found if b.signal == "event"]) if n >= 1_000_000]) == 5
+
+
+def from_ipc_batch(bad: Batch) -> Batch:
+    return Batch("event", bad.source, bad.received, from_ipc(bad.rows.column("payload")[0].as_py()))
