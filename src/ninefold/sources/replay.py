@@ -1,0 +1,78 @@
+"""Quarantined records on their way back in: each becomes what the front door would have journalled for it.
+
+A record that is still wrong comes back as a quarantine row with its new reason; one bad record never holds up the others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import orjson
+import pyarrow as pa
+
+from ninefold.ground.errors import BadData
+from ninefold.model.signal import SCHEMAS, Batch, Decoded, batch_of, quarantine
+from ninefold.sources.otlp import Otlp
+from ninefold.sources.reading import raw_batch
+from ninefold.sources.remote_write import RemoteWrite
+
+_RAW = ("alertmanager", "cloudevents")
+_ROWS = "rows."
+"""Formats of canonical rows that were refused: ``rows.<signal>``, a JSON list of rows with times in ns."""
+_MEDIA_TYPES = {"otlp_proto": "application/x-protobuf", "otlp_json": "application/json"}
+
+Decode = Callable[[bytes], Decoded]
+
+
+def batches(rows: pa.Table, received: int) -> list[Batch]:
+    """The batches of quarantine rows (columns source, signal, format, and payload as bytes or text), as if received now."""
+    groups: dict[tuple[str, str, str], list[bytes]] = defaultdict(list)
+    columns = [rows.column(name).to_pylist() for name in ("source", "signal", "format", "payload")]
+    for source, signal, format_, payload in zip(*columns, strict=True):
+        groups[source, signal, format_].append(payload.encode() if isinstance(payload, str) else payload)
+    return [batch for key, payloads in groups.items() for batch in _group(*key, payloads, received)]
+
+
+def _group(source: str, signal: str, format_: str, payloads: Sequence[bytes], received: int) -> list[Batch]:
+    if format_ in _RAW or format_.startswith("webhook:"):
+        return [raw_batch(format_, source, received, payloads)]
+    decode = _decoder(source, signal, format_, received)
+    found: list[Batch] = []
+    bad: list[tuple[str, str, bytes]] = []
+    for payload in payloads:
+        try:
+            found += decode(payload).batches
+        except BadData as error:
+            bad.append((error.reason, error.where, payload))
+    return [*found, quarantine(source, received, signal, format_, bad)] if bad else found
+
+
+def _decoder(source: str, signal: str, format_: str, received: int) -> Decode:
+    if format_ in _MEDIA_TYPES and signal in ("metric", "log", "span"):
+        otlp = Otlp()
+        method = {"metric": otlp.metrics, "log": otlp.logs, "span": otlp.traces}[signal]
+        return partial(method, content_type=_MEDIA_TYPES[format_], source=source, received=received)
+    if format_ == "remote_write":
+        return partial(RemoteWrite().decode, source=source, received=received)
+    kind = format_.removeprefix(_ROWS)
+    if format_.startswith(_ROWS) and kind in SCHEMAS:
+        return partial(_rows, kind, source, received)
+    return partial(_no_way_back, format_)
+
+
+def _rows(signal: str, source: str, received: int, payload: bytes) -> Decoded:
+    try:
+        rows = orjson.loads(payload)
+        for row in rows:
+            row.pop("received", None)
+            if signal == "metric" and row["value"] is None:  # JSON has no NaN
+                row["value"] = float("nan")
+        return Decoded([batch_of(signal, source, received, rows)])
+    except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException) as error:
+        raise BadData(f"the rows cannot be read: {error}; correct them at their sender") from None
+
+
+def _no_way_back(format_: str, payload: bytes) -> Decoded:
+    raise BadData(f"a record of format {format_!r} cannot be read again by itself; correct it at its sender and send it anew", "format")
