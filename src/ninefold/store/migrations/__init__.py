@@ -1,0 +1,1 @@
+"""The records' schema, version by version; `store.records.migrate` runs it."""

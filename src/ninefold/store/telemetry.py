@@ -1,0 +1,275 @@
+"""The telemetry store: batches in, SQL out, on embedded chDB or on any ClickHouse server, with the same statements.
+
+Every append carries a token, and the engine ignores a token it has seen, so whoever fills the store from the journal may repeat
+an append after a crash. Queries run on a few connections of their own and never wait for the writer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import orjson
+import pyarrow as pa
+
+from ninefold.ground.clock import now
+from ninefold.ground.errors import BadData, ConfigError, Unavailable
+from ninefold.ground.log import get
+from ninefold.model.signal import SCHEMAS, Batch
+from ninefold.store import readonly, schema
+from ninefold.store.client import Client, Pool, connect, in_our_words
+
+_log = get("store")
+_READERS = 6
+_RESULT_BYTES = 32 << 20
+_EXACT = 1 << 53
+_FORMATS = {"arrow": "ArrowStream", "csv": "CSVWithNames"}
+
+
+class Selection(NamedTuple):
+    """The answer to a person's query: columns as ``{"name", "type"}`` in ClickHouse's types, rows of JSON values, and whether rows
+    were cut off. Times are RFC 3339 texts; 64-bit integers are numbers where a whole column is exact in JSON, else texts; NaN is None.
+    """
+
+    columns: list[dict[str, str]]
+    rows: list[list[Any]]
+    truncated: bool
+
+
+class Telemetry:
+    """The store of metrics, logs, spans, events, relations and what is in quarantine; see `plugin.Store`.
+
+    Args:
+        url: ``chdb:///path`` (embedded; one path a process, one process a path) or ``http://user:password@host:8123``.
+        database: the database that holds the tables; it is made.
+        retention_days: days to keep `metric`, `log`, `span` and `event`; what is missing has its default.
+        memory_limit_bytes: what the embedded engine may use.
+    """
+
+    def __init__(
+        self, url: str, database: str = "ninefold", retention_days: Mapping[Any, int] | None = None, memory_limit_bytes: int = 2 << 30
+    ) -> None:
+        self._url, self._database, self._memory = url, database, memory_limit_bytes
+        self._retention = {**schema.RETENTION_DAYS, **(retention_days or {})}
+        self._writers = Pool(self._connect, 1, wait_s=600)
+        self._readers = Pool(self._connect, _READERS, wait_s=30)
+        self._anchor: Client = None  # an embedded engine lives as long as one connection to it
+        self._opening = threading.Lock()
+        self._words: tuple[frozenset[str], frozenset[str], tuple[str, ...]] | None = None
+
+    def open(self) -> None:
+        """Connect, and bring the tables and their retention up to date; doing it again changes nothing.
+
+        Raises:
+            ConfigError: the URL is wrong, the credentials are refused, or a newer Ninefold wrote the store.
+            Unavailable: the store cannot be reached, or another process has it.
+        """
+        with self._opening:
+            if self._anchor is None:
+                self._anchor = connect(self._url, self._memory)
+            try:
+                with _translated():
+                    self._upgrade(self._anchor)
+                    self._keep(self._anchor)
+            except BaseException:
+                self._anchor.close()
+                self._anchor = None
+                raise
+
+    def append(self, batches: Sequence[Batch], token: str) -> int:
+        """Insert batches, one insert a signal; a second call with the same token changes nothing.
+
+        Rows are on disk when this returns. `raw` batches are passed over: the store keeps their normalised form.
+
+        Returns:
+            The number of rows given to the engine, counted again for a repeated token.
+
+        Raises:
+            BadData: a batch is of no known signal or has other columns than its signal.
+            Unavailable: the store cannot take it now; repeat it with the same token.
+        """
+        tables = _by_table(batches)
+        try:
+            with _translated(), self._writers.client() as client:
+                for name, rows in tables.items():
+                    once = {"insert_deduplication_token": f"{token}:{name}"}
+                    client.raw_insert(f"{self._database}.{name}", rows.schema.names, _stream(rows), once, "ArrowStream")
+        except (BadData, OSError) as error:  # its columns were checked, so it is the engine or the disk: worth repeating
+            raise Unavailable(f"the store did not take the rows: {error}", retry_after_s=5) from error
+        return sum(rows.num_rows for rows in tables.values())
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """Run trusted SQL (``{name:Type}`` parameters, our tables without a prefix) and return an Arrow table.
+
+        Raises:
+            BadData: the statement is wrong.
+            Unavailable: the store cannot answer now.
+        """
+        with _translated(), self._readers.client() as client:
+            return _ask(client, sql, parameters)
+
+    def select(self, sql: str, *, limit: int = 1000, timeout_s: float = 10.0, memory_bytes: int = 512 << 20) -> Selection:
+        """Run a person's SQL: reading only, our tables only, within limits of rows, time and memory.
+
+        Raises:
+            BadData: the statement is wrong.
+            Refused: the statement does more than read our tables, or exceeds a limit.
+            Unavailable: the store cannot answer now.
+        """
+        answer = orjson.loads(self._guarded(sql, "JSONCompact", limit + 1, timeout_s, memory_bytes) or b'{"meta": [], "data": []}')
+        rows = answer["data"]
+        for place, column in enumerate(answer["meta"]):
+            if column["type"] in ("UInt64", "Int64", "Nullable(UInt64)", "Nullable(Int64)"):
+                _as_numbers(rows, place)
+        return Selection(answer["meta"], rows[:limit], len(rows) > limit)
+
+    def export(
+        self, sql: str, format: Literal["arrow", "csv"], *, limit: int = 100_000, timeout_s: float = 30.0, memory_bytes: int = 512 << 20
+    ) -> bytes:
+        """As `select`, as an Arrow IPC stream or as CSV with a header line.
+
+        Raises:
+            BadData, Refused, Unavailable: as `select`.
+        """
+        return self._guarded(sql, _FORMATS[format], limit, timeout_s, memory_bytes)
+
+    def mark_replayed(self, ids: Sequence[str]) -> None:
+        """Note that quarantined records were sent through again.
+
+        Raises:
+            Unavailable: the store cannot take it now.
+        """
+        names = ", ".join(f"`{name}`" for name in SCHEMAS["quarantine"].names)
+        sql = (
+            f"INSERT INTO quarantine ({names}, replayed) SELECT {names}, fromUnixTimestamp64Nano({{at:Int64}}, 'UTC') "  # noqa: S608 - our names
+            "FROM quarantine WHERE id IN {ids:Array(String)} AND replayed = 0"
+        )
+        with _translated(), self._writers.client() as client:
+            client.command(sql, {"at": now(), "ids": list(ids)})
+
+    def trim(self) -> None:
+        """Give memory that is free back to the system; for quiet times after a busy one. A server minds its own.
+
+        Raises:
+            Unavailable: the store is not open.
+        """
+        pa.default_memory_pool().release_unused()
+        if self._url.startswith("chdb:"):
+            with _translated(), self._readers.client() as client:
+                client.command("SYSTEM JEMALLOC PURGE")
+
+    def close(self) -> None:
+        """Let go of all connections, after what runs on them; an embedded store's path is free afterwards."""
+        self._readers.close()
+        self._writers.close()
+        with self._opening:
+            if self._anchor is not None:
+                self._anchor.close()
+                self._anchor = None
+
+    def _connect(self) -> Client:
+        if self._anchor is None:
+            raise Unavailable("the store is not open yet; ask again later")
+        return connect(self._url, self._memory, self._database)
+
+    def _upgrade(self, client: Client) -> None:
+        name = self._database
+        client.command(f"CREATE DATABASE IF NOT EXISTS {name}" + (" ENGINE = Atomic" if self._url.startswith("chdb:") else ""))
+        client.command(
+            f"CREATE TABLE IF NOT EXISTS {name}.schema_version (version UInt32, time DateTime('UTC') DEFAULT now()) "
+            "ENGINE = MergeTree ORDER BY version SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
+        )
+        (version,) = _ask(client, f"SELECT max(version) AS v FROM {name}.schema_version")["v"].to_pylist()  # noqa: S608 - our name
+        latest = len(schema.UPGRADES)
+        if version > latest:
+            raise ConfigError(f"the store has schema version {version} and this Ninefold knows {latest}; start the newer Ninefold again")
+        for step in range(version + 1, latest + 1):
+            for statement in schema.statements(step, name, self._retention):
+                client.command(statement)
+            client.command(f"INSERT INTO {name}.schema_version (version) VALUES ({step})")  # noqa: S608 - our name
+            _log.info("the store %s has schema version %d", name, step)
+
+    def _keep(self, client: Client) -> None:
+        """Change the retention of the tables that have another one."""
+        kept = _ask(
+            client,
+            r"SELECT name, toInt64OrZero(extract(create_table_query, 'toIntervalDay\\((\\d+)')) AS days FROM system.tables "
+            "WHERE database = {database:String}",
+            {"database": self._database},
+        ).to_pydict()
+        for name, days in zip(kept["name"], kept["days"], strict=True):
+            wanted = schema.retention(name, self._retention)
+            if wanted and wanted[0] != days:
+                client.command(f"ALTER TABLE {self._database}.{name} MODIFY TTL {wanted[1]}")
+                _log.info("%s is now kept for %d days (before: %d)", name, wanted[0], days)
+
+    def _guarded(self, sql: str, format: str, limit: int, timeout_s: float, memory_bytes: int) -> bytes:
+        statement = readonly.read(sql, self._database, schema.TABLES)
+        limits = (
+            f"readonly = 1, limit = {limit:d}, max_execution_time = {timeout_s:f}, max_memory_usage = {memory_bytes:d}, "
+            f"max_result_bytes = {_RESULT_BYTES}, result_overflow_mode = 'throw'"
+        )
+        with _translated(asked=True), self._readers.client() as client:
+            if statement.select:
+                tree = client.raw_query(f"EXPLAIN AST {statement.select}", fmt="TSVRaw").decode("utf-8", "replace")
+                readonly.check(tree, self._database, *self._vocabulary(client))
+            answer: bytes = client.raw_query(f"{statement.text}\nFORMAT {format} SETTINGS {limits}")
+        return answer
+
+    def _vocabulary(self, client: Client) -> tuple[frozenset[str], frozenset[str], tuple[str, ...]]:
+        """In lower case: the other databases, the function names and the aggregate combinators."""
+        if self._words is None:
+            databases, functions, combinators = (
+                [str(name).lower() for name in _ask(client, f"SELECT name FROM system.{what}")["name"].to_pylist()]  # noqa: S608 - below
+                for what in ("databases", "functions WHERE origin = 'System'", "aggregate_function_combinators WHERE NOT is_internal")
+            )
+            self._words = frozenset(databases) - {self._database.lower()}, frozenset(functions), tuple(combinators)
+        return self._words
+
+
+def _by_table(batches: Sequence[Batch]) -> dict[str, pa.Table]:
+    groups: dict[str, list[pa.RecordBatch]] = {name: [] for name in schema.TABLES}
+    for batch in batches:
+        if batch.signal == "raw":
+            continue
+        if batch.signal not in groups:
+            raise BadData(f"the store has no table for the signal {batch.signal!r}; it keeps {', '.join(schema.TABLES)}", "signal")
+        if not batch.rows.schema.equals(SCHEMAS[batch.signal]):
+            raise BadData(f"a batch of {batch.signal} from {batch.source!r} has other columns than its signal", "rows")
+        groups[batch.signal].append(batch.rows)
+    return {name: pa.Table.from_batches(rows) for name, rows in groups.items() if any(part.num_rows for part in rows)}
+
+
+def _stream(table: pa.Table) -> pa.Buffer:
+    """Arrow IPC stream bytes in one batch, which the engine takes as one block: the token then stands for all of it."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return sink.getvalue()
+
+
+def _ask(client: Client, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+    answer = client.raw_query(sql, dict(parameters or {}), fmt="ArrowStream")
+    with pa.ipc.open_stream(pa.py_buffer(answer)) as reader:
+        table = reader.read_all()
+    place = table.schema.get_field_index("payload")  # the one column of bytes; the engine has one type for texts and bytes
+    return table if place < 0 else table.set_column(place, "payload", table.column(place).cast(pa.binary()))
+
+
+def _as_numbers(rows: list[list[Any]], place: int) -> None:
+    values = [None if row[place] is None else int(row[place]) for row in rows]
+    if all(value is None or -_EXACT <= value <= _EXACT for value in values):
+        for row, value in zip(rows, values, strict=True):
+            row[place] = value
+
+
+@contextmanager
+def _translated(*, asked: bool = False) -> Iterator[None]:
+    from clickhouse_connect.driver.exceptions import Error
+
+    try:
+        yield
+    except Error as error:
+        raise in_our_words(error, asked=asked) from error
