@@ -1,0 +1,337 @@
+"""Streaming baselines: an expected band for every metric series, and an alarm when a series leaves it for good reason.
+
+Each series has a few hundred bytes of state and is judged and learned in constant time by `kernel.fold`: three experts (slow
+level, fast level, hour-of-day profile; the one that has lately explained best is believed), tails of the residual as
+generalised Pareto beyond the 95 % quantile (peaks over threshold, Siffer et al. 2017), seen raw and smoothed over 12 and 48
+points, so that spikes, level shifts and drifts are told apart. Flat lines and silence are classes of their own. After
+`cells.WARM_UP` points a series has a cautious band that narrows as it learns. A series that keeps alarming raises its own bar.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ninefold.analytics import cells as c
+from ninefold.analytics import keeping, warm
+from ninefold.analytics.findings import anomaly, quantity
+from ninefold.ground.clock import iso
+from ninefold.model.signal import Batch, batch_of
+
+F64 = np.ndarray[Any, np.dtype[np.float64]]
+I64 = np.ndarray[Any, np.dtype[np.int64]]
+
+_KINDS = {"delta": c.DELTA}
+_COUNTER_ENDS = ("_total", "_count", "_sum", "_bucket")
+_FLOORS = {"%": 2.0, "1": 0.02, "ms": 2.0, "s": 0.002, "By": 65536.0, "By/s": 1024.0}
+"""The smallest deviation that matters, by unit."""
+_HIGH = 10.0
+_NAMES = {
+    "ninefold.span.duration.p95": "latency p95", "ninefold.span.duration.mean": "mean latency", "ninefold.span.gap.p50": "time in transit",
+    "ninefold.span.calls": "calls per minute", "ninefold.span.errors": "errors per minute",
+    "ninefold.log.records": "log records per minute",
+}  # fmt: skip
+_OF_THE_ENTITY = ("service.", "host.", "k8s.", "container.", "deployment.", "ninefold.entity", "telemetry.")
+_LABELS_OF_THE_ENTITY = frozenset(
+    ("job", "instance", "pod", "namespace", "service", "host", "node", "app", "cluster", "env", "environment")
+)
+_VERSION = 1
+
+
+class About(NamedTuple):
+    """What is known of a series beside its numbers; `label` is its name for people."""
+
+    metric: str
+    label: str
+    unit: str
+    kind: str
+    entity: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One episode of a replayed series: from `time` to `until` (ns; None while it lasts)."""
+
+    time: int
+    until: int | None
+    reason: str
+    severity: str
+    score: float
+    value: float
+    expected: float
+    text: str
+
+
+class Baseline:
+    """The technique over all metric series. Its state is one table that grows; a batch is one call of the compiled fold."""
+
+    name: ClassVar[str] = "baseline"
+    signals: ClassVar[frozenset[str]] = frozenset({"metric", "series"})
+
+    def __init__(self) -> None:
+        self._reset(1024)
+
+    def _reset(self, room: int) -> None:
+        self._cells: F64 = np.zeros((room, c.WIDTH))
+        self._times: I64 = np.zeros((room, c.TIMES), np.int64)
+        self._clock: I64 = np.zeros(2, np.int64)
+        self._ids = np.zeros(room, np.uint64)
+        self._about: list[About] = []
+        self._of_source: dict[str, int] = defaultdict(int)
+        self._announced: set[int] = set()
+        self._rehash()
+
+    def __len__(self) -> int:
+        """The number of series known."""
+        return len(self._about)
+
+    def process(self, batch: Batch) -> list[Batch]:
+        """Learn descriptions from a `series` batch, values from a `metric` batch; returns at most one batch of anomaly events."""
+        if batch.signal == "series":
+            self._describe(batch)
+            return []
+        ids = batch.rows.column("series").to_numpy(zero_copy_only=False)
+        values, numbers = self._fold(
+            self._slots(ids, batch.source),
+            batch.rows.column("time").cast(pa.int64()).to_numpy(zero_copy_only=False),
+            batch.rows.column("value").to_numpy(zero_copy_only=False),
+            batch.received,
+        )
+        rows = self._events(values, numbers)
+        return [batch_of("event", f"ninefold.{self.name}", batch.received, rows)] if rows else []
+
+    def snapshot(self) -> bytes:
+        """All state; the vnode of a series is its id modulo 4096."""
+        used = len(self._about)
+        texts = {"about": self._about, "announced": sorted(self._announced)}
+        return keeping.pack(
+            self.name, _VERSION, texts, cells=self._cells[:used], times=self._times[:used], clock=self._clock, ids=self._ids[:used]
+        )
+
+    def restore(self, state: bytes) -> None:
+        """Take over a snapshot; empty bytes start afresh.
+
+        Raises:
+            BadData: it is of another version.
+        """
+        if not state:
+            self._reset(1024)
+            return
+        texts, arrays = keeping.unpack(self.name, _VERSION, state)
+        about = [About(*fields) for fields in texts["about"]]
+        self._reset(max(1024, 2 * len(about)))
+        used = len(about)
+        self._cells[:used], self._times[:used], self._ids[:used] = arrays["cells"], arrays["times"], arrays["ids"]
+        self._clock, self._about, self._announced = arrays["clock"], about, set(texts["announced"])
+        for one in about:
+            self._of_source[one.source] += 1
+        self._rehash()
+
+    def _fold(self, slots: np.ndarray[Any, Any], times: I64, points: F64, received: int) -> tuple[F64, I64]:
+        room = 2 * (len(slots) + len(self._about))
+        values, numbers = np.empty((room, 5)), np.empty((room, 6), np.int64)
+        band = np.empty((len(slots), 3))
+        found = warm.kernels().fold(
+            self._cells, self._times, self._clock, len(self._about), slots, times, points, received, band, values, numbers
+        )
+        return values[:found], numbers[:found]
+
+    def _slots(self, ids: np.ndarray[Any, Any], source: str) -> np.ndarray[Any, Any]:
+        kernels = warm.kernels()
+        slots = np.empty(len(ids), np.int32)
+        if kernels.lookup(ids, self._keys, self._numbers, slots):
+            new, first = np.unique(ids[slots < 0], return_index=True)
+            for series in new[np.argsort(first)].tolist():
+                self._add(series, About("", f"series {series}", "", "unknown", "", source))
+            kernels.lookup(ids, self._keys, self._numbers, slots)
+        return slots
+
+    def _add(self, series: int, about: About) -> None:
+        slot = len(self._about)
+        if slot == len(self._ids):
+            self._cells = np.concatenate((self._cells, np.zeros_like(self._cells)))
+            self._times = np.concatenate((self._times, np.zeros_like(self._times)))
+            self._ids = np.concatenate((self._ids, np.zeros_like(self._ids)))
+        self._ids[slot] = series
+        self._about.append(about)
+        self._of_source[about.source] += 1
+        if 2 * len(self._about) > len(self._keys):
+            self._rehash()
+        else:
+            warm.kernels().insert(self._ids[slot : slot + 1], np.array([slot], np.int32), self._keys, self._numbers)
+        _prepare(self._cells[slot], about)
+
+    def _rehash(self) -> None:
+        size = max(4096, 1 << (4 * len(self._about)).bit_length())
+        used = len(self._about)
+        self._keys, self._numbers = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
+        if used:
+            warm.kernels().insert(self._ids[:used], np.arange(used, dtype=np.int32), self._keys, self._numbers)
+
+    def _describe(self, batch: Batch) -> None:
+        rows = batch.rows
+        ids = rows.column("series").to_numpy(zero_copy_only=False)
+        slots = self._slots(ids, batch.source)
+        columns = (rows.column(name).to_pylist() for name in ("name", "unit", "kind", "entity", "source"))
+        for slot, attributes, fields in zip(slots.tolist(), rows.column("attributes").to_pylist(), zip(*columns, strict=True), strict=True):
+            name, unit, kind, entity, source = fields
+            about = About(name, _label(name, dict(attributes), entity), unit, kind, entity, source)
+            old = self._about[slot]
+            if old == about:
+                continue
+            self._about[slot] = about
+            self._of_source[old.source] -= 1
+            self._of_source[source] += 1
+            if _kind(old) != _kind(about):
+                self._cells[slot], self._times[slot] = 0.0, 0
+            _prepare(self._cells[slot], about)
+
+    def _events(self, values: F64, numbers: I64) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        silent: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for value, found in zip(values, numbers.tolist(), strict=True):
+            slot = found[c.I_SLOT]
+            if found[c.I_REASON] != c.MISSING:
+                rows.append(self._event(value, found))
+            elif found[c.I_STATUS] == c.FIRED:
+                silent[found[c.I_TIME], self._about[slot].source].append(slot)
+            elif slot in self._announced:
+                self._announced.discard(slot)
+                rows.append(self._event(value, found))
+        for (time, source), slots in silent.items():
+            # When half of a source's series stop together, it is the source that fell silent, not the things it speaks of.
+            if 2 * len(slots) < self._of_source[source] or len(slots) < 4:
+                rows += self._silence(time, slots)
+        return rows
+
+    def _silence(self, time: int, slots: list[int]) -> list[dict[str, Any]]:
+        """One event an entity, in the name of its first series."""
+        by_entity: dict[str, list[int]] = defaultdict(list)
+        for slot in slots:
+            by_entity[self._about[slot].entity or str(slot)].append(slot)
+        rows = []
+        for group in by_entity.values():
+            first = group[0]
+            self._announced.add(first)
+            value = np.array([np.nan, self._cells[first, c.LEVEL], np.nan, np.nan, 6.0])
+            found = [-1, first, c.MISSING, c.FIRED, time, int(self._times[first, c.SINCE])]
+            rows.append(self._event(value, found, len(group) - 1))
+        return rows
+
+    def _event(self, value: F64, found: list[int], others: int = 0) -> dict[str, Any]:
+        about, series = self._about[found[c.I_SLOT]], int(self._ids[found[c.I_SLOT]])
+        firing = found[c.I_STATUS] == c.FIRED
+        reason, score = c.REASONS[found[c.I_REASON]], float(value[c.F_SCORE])
+        title = describe(about, value, found[c.I_REASON], found[c.I_SINCE], firing=firing)
+        numbers = zip(("value", "expected", "lower", "upper", "score"), value.tolist(), strict=True)
+        attributes = {"metric": about.metric, "unit": _unit(about), "reason": reason}
+        attributes |= {name: f"{number:.6g}" for name, number in numbers if number == number}
+        if others:
+            title, attributes["others"] = f"{title} and {others} more series", str(others)
+        return anomaly(
+            self.name, {"series": str(series)}, entity=about.entity, time=found[c.I_TIME], since=found[c.I_SINCE], firing=firing,
+            title=title, severity=severity(score), attributes=attributes,
+        )  # fmt: skip
+
+
+def band(times: I64, values: F64, kind: str, unit: str = "", label: str = "") -> tuple[F64, F64, F64, list[Finding]]:
+    """Replay one series: expected value, lower and upper bound at each point, and the episodes found.
+
+    The same fold as streaming, so the same points give the same bits. Bounds are NaN during warm-up and at points that are
+    passed over. For a counter they speak about its `rate`.
+
+    Args:
+        times: ns, ascending.
+        values: as received (a counter's raw values).
+        kind: gauge, counter, delta or unknown.
+        unit, label: for the floor of the unit and for texts.
+    """
+    about = About(label, label or "the value", unit, kind, "", "")
+    cells, state = np.zeros((1, c.WIDTH)), np.zeros((1, c.TIMES), np.int64)
+    _prepare(cells[0], about)
+    room = 2 * len(times) + 2
+    numbers, found = np.empty((room, 5)), np.empty((room, 6), np.int64)
+    bounds = np.empty((len(times), 3))
+    count = warm.kernels().fold(
+        cells, state, np.zeros(2, np.int64), 1, np.zeros(len(times), np.int32), np.ascontiguousarray(times, np.int64),
+        np.ascontiguousarray(values, np.float64), int(times[-1]) if len(times) else 0, bounds, numbers, found,
+    )  # fmt: skip
+    findings: list[Finding] = []
+    for value, row in zip(numbers[:count], found[:count].tolist(), strict=True):
+        if row[c.I_STATUS] == c.FIRED:
+            text = describe(about, value, row[c.I_REASON], row[c.I_SINCE], firing=True)
+            reason, score = c.REASONS[row[c.I_REASON]], float(value[c.F_SCORE])
+            expected = float(value[c.F_EXPECTED])
+            findings.append(Finding(row[c.I_SINCE], None, reason, severity(score), score, float(value[c.F_VALUE]), expected, text))
+        elif findings:
+            last = findings[-1]
+            peak = float(value[c.F_SCORE])
+            findings[-1] = Finding(last.time, row[c.I_TIME], last.reason, severity(peak), peak, last.value, last.expected, last.text)
+    return bounds[:, 0], bounds[:, 1], bounds[:, 2], findings
+
+
+def rate(times: I64, values: F64) -> F64:
+    """The rate a second of a cumulative counter at each point; a fall is a restart from 0; NaN at the first point."""
+    rates = np.full(len(values), np.nan)
+    steps = np.diff(values)
+    rates[1:] = np.where(steps >= 0, steps, values[1:]) / (np.diff(times) * 1e-9)
+    return rates
+
+
+def severity(score: float) -> str:
+    """The severity word of a score (-log10 of a probability)."""
+    return "high" if score >= _HIGH else "warning"
+
+
+def describe(about: About, value: F64, reason: int, since: int, *, firing: bool) -> str:
+    """One sentence about a finding, e.g. ``latency p95 of ts-basic-service is 3.1x its usual 120 ms``."""
+    entity = about.entity.partition(":")[2] or about.entity
+    what = f"{about.label} of {entity}" if entity else about.label
+    now, usual, lower, upper = (float(number) for number in value[:4])
+    unit = _unit(about)
+    if reason == c.MISSING:
+        return f"{what} is not reported any more" if firing else f"{what} is reported again"
+    if reason == c.FLAT:
+        return f"{what} has not moved from {quantity(now, unit)} since {iso(since)[11:16]}" if firing else f"{what} moves again"
+    if not firing:
+        return f"{what} is back at {quantity(now, unit)}"
+    if usual > 0 and now >= 1.5 * usual and now < 1000 * usual:
+        return f"{what} is {now / usual:.1f}x its usual {quantity(usual, unit)}"
+    if usual > 0 and 0 <= now < usual:
+        return f"{what} fell to {quantity(now, unit)}, usually {quantity(usual, unit)}"
+    return f"{what} is {quantity(now, unit)}, usually {quantity(lower, unit)} to {quantity(upper, unit)}"
+
+
+def is_counter(kind: str, name: str) -> bool:
+    """Whether a metric only grows, so that its `rate` is what is judged; an unknown kind is decided by the name's ending."""
+    return kind == "counter" or (kind == "unknown" and name.endswith(_COUNTER_ENDS))
+
+
+def _kind(about: About) -> int:
+    return c.COUNTER if is_counter(about.kind, about.metric) else _KINDS.get(about.kind, c.GAUGE)
+
+
+def _unit(about: About) -> str:
+    if _kind(about) != c.COUNTER:
+        return about.unit
+    return "/s" if about.unit in ("", "1") or about.unit.startswith("{") else f"{about.unit}/s"
+
+
+def _prepare(cells: F64, about: About) -> None:
+    cells[c.KIND], cells[c.FLOOR] = _kind(about), _FLOORS.get(_unit(about), 0.0)
+
+
+def _label(name: str, attributes: Mapping[str, str], entity: str) -> str:
+    """The series' name for people: its metric, with up to two attributes that are not the entity's."""
+    said = [
+        value for key, value in sorted(attributes.items())
+        if not key.startswith(_OF_THE_ENTITY) and key not in _LABELS_OF_THE_ENTITY and value and value not in entity
+    ]  # fmt: skip
+    label = _NAMES.get(name, name)
+    return f"{label} ({', '.join(said[:2])})" if said else label

@@ -1,0 +1,361 @@
+"""The compiled loops of the streaming analytics. Imported only by `warm`, since importing it compiles (or loads the cache).
+
+Every public function has one explicit signature, so nothing is compiled behind anybody's back, and takes read-only inputs,
+because Arrow's buffers are. None allocates; all release the GIL. No fast-math: NaN must stay visible. This file has the
+fold of `baseline`; `scanning` and `joining` have the others.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, types
+
+from ninefold.analytics import cells as c
+from ninefold.analytics.joining import CLIENT, SERVER, link
+from ninefold.analytics.scanning import IN, insert, lookup, scan
+
+__all__ = ["CLIENT", "SERVER", "fold", "insert", "link", "lookup", "scan"]
+
+_MINUTE = 60_000_000_000
+_HOUR = 60 * _MINUTE
+_LN10 = math.log(10.0)
+_SURE, _ALONE = 4.5, 6.0  # -log10 of the probability a point at which an alarm is raised; of a point that nothing confirms
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _severity(cells, i, at, x, floor, inflate):  # type: ignore[no-untyped-def]
+    """-log10 of the probability that a residual reaches `x` on one side: a generalised Pareto tail beyond the 95 % quantile; 0 below.
+
+    The shape comes from the first two moments of the excess (Hosking & Wallis 1987), drawn towards 0.2 while excesses are
+    few and clipped to [0, 0.6], since a negative one would give the tail an end.
+    """
+    q = max(cells[i, at], 0.5 * floor) * inflate
+    if x <= q:
+        return 0.0
+    mean, count = cells[i, at + 1], min(cells[i, at + 3], 200.0)
+    variance = cells[i, at + 2] - mean * mean
+    shape = min(max(0.5 - 0.5 * mean * mean / variance, 0.0), 0.6) if variance > 0.0 else 0.0
+    shape = (1.0 + count * shape) / (5.0 + count)
+    e = (x - q) / (max(mean, 0.3 * floor) * inflate * (1.0 - shape))
+    return 1.3 + (math.log1p(shape * e) / shape if shape > 1e-3 else e) / _LN10
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _learn(cells, i, at, x, floor, pace):  # type: ignore[no-untyped-def]
+    """Track the 95 % quantile by stochastic gradient and the excess beyond it by exponentially weighted moments.
+
+    `pace` below 1 is for smoothed residuals: a tail must be slower than what it judges.
+    """
+    q, mean = cells[i, at], cells[i, at + 1]
+    step = 0.02 * pace * max(mean, 0.05 * floor)
+    if x <= q:
+        cells[i, at] = max(q - 0.05 * step, 0.0)
+        return
+    cells[i, at] = q + 0.95 * step
+    cells[i, at + 3] += 1.0
+    weight = max(0.03 * pace, 1.0 / (cells[i, at + 3] + 4.0))
+    e = min(x - q, 8.0 * max(mean, 0.1 * floor))
+    cells[i, at + 1] += weight * (e - mean)
+    cells[i, at + 2] += weight * (e * e - cells[i, at + 2])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _median(cells, i):  # type: ignore[no-untyped-def]
+    """Sort the buffer in place; its median."""
+    for j in range(c.BUFFER + 1, c.BUFFER + c.WARM_UP):
+        value, k = cells[i, j], j - 1
+        while k >= c.BUFFER and cells[i, k] > value:
+            cells[i, k + 1] = cells[i, k]
+            k -= 1
+        cells[i, k + 1] = value
+    return 0.5 * (cells[i, c.BUFFER + c.WARM_UP // 2 - 1] + cells[i, c.BUFFER + c.WARM_UP // 2])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _begin(cells, i):  # type: ignore[no-untyped-def]
+    """Levels and cautious tails from the warm-up values: their median, and the widest of three robust spreads."""
+    level, first, last = _median(cells, i), c.BUFFER, c.BUFFER + c.WARM_UP - 1
+    spread = max((cells[i, last - 3] - cells[i, first + 3]) / 1.35, (cells[i, last] - cells[i, first]) / 6.0)
+    for j in range(first, last + 1):
+        cells[i, j] = abs(cells[i, j] - level)
+    spread = max(spread, 1.4826 * _median(cells, i))
+    cells[i, c.LEVEL] = cells[i, c.FAST] = level
+    cells[i, c.ERR_LEVEL] = cells[i, c.ERR_FAST] = 0.8 * spread
+    for view in range(4):
+        width = spread / (1.0 + 0.5 * view)
+        for at in (c.TAILS + 8 * view, c.TAILS + 8 * view + 4):
+            cells[i, at], cells[i, at + 1], cells[i, at + 2] = 1.65 * width, 0.5 * width, 0.6 * width * width
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _hour(cells, i, t, value):  # type: ignore[no-untyped-def]
+    """Collect a value for the daily profile; an hour enters it when it is over, so it never predicts itself."""
+    hour = t // _HOUR
+    if hour != cells[i, c.HOUR]:
+        if cells[i, c.HOUR_COUNT] > 0.0:
+            at = int(cells[i, c.HOUR]) % 24
+            cells[i, c.DAYS + at] += 1.0
+            weight = max(0.2, 1.0 / cells[i, c.DAYS + at])
+            cells[i, c.PROFILE + at] += weight * (cells[i, c.HOUR_SUM] / cells[i, c.HOUR_COUNT] - cells[i, c.PROFILE + at])
+        cells[i, c.HOUR], cells[i, c.HOUR_SUM], cells[i, c.HOUR_COUNT] = hour, 0.0, 0.0
+    cells[i, c.HOUR_SUM] += value
+    cells[i, c.HOUR_COUNT] += 1.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _daily(cells, i, t):  # type: ignore[no-untyped-def]
+    """The daily profile at a time, between the middles of two hours; NaN while it does not know the hour."""
+    at = (t // _HOUR) % 24
+    if cells[i, c.DAYS + at] == 0.0:
+        return math.nan
+    place = (t % _HOUR) / _HOUR - 0.5
+    other = (at + (1 if place > 0.0 else 23)) % 24
+    weight = abs(place) if cells[i, c.DAYS + other] > 0.0 else 0.0
+    return (1.0 - weight) * cells[i, c.PROFILE + at] + weight * cells[i, c.PROFILE + other] + cells[i, c.LIFT]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _cadence(cells, i, dt, v):  # type: ignore[no-untyped-def]
+    """Learn the interval between points (s) and how the values move."""
+    n = cells[i, c.COUNT]
+    if n > 0.0:
+        once = 1.0 / n
+        weight, interval = max(0.05, once), cells[i, c.INTERVAL]
+        if interval == 0.0:
+            cells[i, c.INTERVAL] = interval = dt
+        cells[i, c.JITTER] += weight * (min(abs(dt - interval), 3.0 * interval) - cells[i, c.JITTER])
+        cells[i, c.INTERVAL] = interval + weight * min(max(dt - interval, -0.5 * interval), interval)
+        run = cells[i, c.RUN] + 1.0 if v == cells[i, c.VALUE] else 0.0
+        cells[i, c.MOVES] += max(0.02, once) * ((1.0 if run == 0.0 else 0.0) - cells[i, c.MOVES])
+        if run == 0.0:
+            cells[i, c.LONGEST] = max(cells[i, c.LONGEST], cells[i, c.RUN])
+        cells[i, c.RUN] = run
+    cells[i, c.LARGEST] = max(abs(v), 0.9999 * cells[i, c.LARGEST])
+    cells[i, c.LOWEST] = min(v, cells[i, c.LOWEST]) if n > 0.0 else v
+    cells[i, c.VALUE] = v
+    cells[i, c.COUNT] = n + 1.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _floor(cells, i, once):  # type: ignore[no-untyped-def]
+    """The deviation below which nothing is remarkable: given, relative (10 %, later 2 %), and that of counting."""
+    level = abs(cells[i, c.LEVEL])
+    floor = max(cells[i, c.FLOOR], (0.02 + 0.08 * min(1.0, 100.0 * once)) * level)
+    if cells[i, c.KIND] == c.DELTA:
+        floor = max(floor, math.sqrt(max(level, 1.0)))
+    elif cells[i, c.KIND] == c.COUNTER and cells[i, c.INTERVAL] > 0.0:
+        floor = max(floor, math.sqrt(max(level * cells[i, c.INTERVAL], 1.0)) / cells[i, c.INTERVAL])
+    if cells[i, c.MOVES] < 0.1:
+        floor = max(floor, 0.1 * cells[i, c.LARGEST])
+    return floor
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _judge(cells, times, i, t, once, sev, pair, short, long, outside, side, out):  # type: ignore[no-untyped-def]
+    """The episode: opens on two points that agree, on one very extreme one or on a sustained shift; closes after calm."""
+    cells[i, c.FATIGUE] *= 1.0 - 1.0 / 300.0
+    bar = 1.0 + 0.3 * cells[i, c.FATIGUE]
+    cells[i, c.STREAK] = (side if cells[i, c.STREAK] * side <= 0.0 else cells[i, c.STREAK] + side) if outside else 0.0
+    cells[i, c.CALM] = 0.0 if outside else cells[i, c.CALM] + 1.0
+    cells[i, c.AWAY] = cells[i, c.AWAY] + 1.0 if outside else (cells[i, c.AWAY] if cells[i, c.CALM] < 3.0 else 0.0)
+    reason = int(cells[i, c.FIRING])
+    if reason == 0:
+        if abs(cells[i, c.STREAK]) <= 1.0:
+            times[i, c.SINCE] = t
+        if sev >= _ALONE * bar * (1.0 + 50.0 * once) or (pair >= _SURE * bar and outside):
+            reason = c.SPIKE
+        elif short >= _SURE * bar:
+            reason = c.SHIFT
+        elif long >= _SURE * bar:
+            reason = c.DRIFT
+        elif cells[i, c.COUNT] > 50.0 and cells[i, c.MOVES] > 0.3 and cells[i, c.RUN] > 3.0 * cells[i, c.LONGEST] + 12.0:
+            reason = c.FLAT
+        if reason:
+            cells[i, c.FIRING], cells[i, c.PEAK] = reason, 0.0
+            cells[i, c.FATIGUE] += 1.0
+            out[3] = c.FIRED
+    else:
+        over = cells[i, c.CALM] >= 3.0 and (reason == c.SPIKE or max(short, long) < 3.0)
+        if cells[i, c.RUN] == 0.0 if reason == c.FLAT else over:
+            out[3] = c.RESOLVED
+            cells[i, c.FIRING] = cells[i, c.SHORT] = cells[i, c.LONG] = 0.0
+    cells[i, c.PEAK] = max(cells[i, c.PEAK], sev, pair, short, long)
+    out[4], out[5] = reason, cells[i, c.PEAK]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _adapt(cells, i, v, once, daily, half, floor):  # type: ignore[no-untyped-def]
+    """Let the experts learn a value, each from a residual that is clipped to what it finds credible."""
+    weight = max(0.02, once)
+    if daily == daily:
+        e = v - daily
+        cells[i, c.LIFT] += weight * min(max(e, -half), half)
+        cells[i, c.ERR_DAILY] += weight * (min(abs(e), 4.0 * cells[i, c.ERR_DAILY] + floor) - cells[i, c.ERR_DAILY])
+    else:
+        cells[i, c.ERR_DAILY] = cells[i, c.ERR_LEVEL]
+    for level, error, speed in ((c.LEVEL, c.ERR_LEVEL, max(0.005, once)), (c.FAST, c.ERR_FAST, 0.25)):
+        e = v - cells[i, level]
+        limit = max(half, 3.0 * cells[i, error])
+        cells[i, error] += weight * (min(abs(e), 4.0 * cells[i, error] + floor) - cells[i, error])
+        cells[i, level] += speed * min(max(e, -limit), limit)
+    cells[i, c.RECENT] += 0.15 * (v - cells[i, c.RECENT])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _weigh(cells, times, i, t, r, lasting, half, floor, once, out):  # type: ignore[no-untyped-def]
+    """See a residual alone and paired, and the one from what is slow to change (`lasting`) smoothed; judge; let the tails learn."""
+    up, down = c.TAILS, c.TAILS + 4
+    side = 1.0 if r >= 0.0 else -1.0
+    at = up if r >= 0.0 else down
+    limit = max(2.0 * half, 4.0 * cells[i, c.ERR_LEVEL])
+    lasting = min(max(lasting, -limit), limit)
+    short = cells[i, c.SHORT] = cells[i, c.SHORT] + 2.0 / 13.0 * (lasting - cells[i, c.SHORT])
+    long = cells[i, c.LONG] = cells[i, c.LONG] + 2.0 / 49.0 * (lasting - cells[i, c.LONG])
+    before, cells[i, c.BEFORE] = cells[i, c.BEFORE], r
+    agreed_up, agreed_down = max(min(r, before), 0.0), max(min(-r, -before), 0.0)
+    inflate, n = 1.0 + 15.0 * once, cells[i, c.COUNT]
+    alone = _severity(cells, i, at, abs(r), floor, inflate)
+    pair = _severity(cells, i, at + 8, agreed_up + agreed_down, floor, inflate)
+    of_short = of_long = 0.0
+    if n > 2 * c.WARM_UP:
+        of_short = _severity(cells, i, up + 16 if short >= 0.0 else down + 16, abs(short), 0.6 * floor, 1.0 + 30.0 * once)
+    if n > 8 * c.WARM_UP:
+        of_long = _severity(cells, i, up + 24 if long >= 0.0 else down + 24, abs(long), 0.4 * floor, 1.0 + 100.0 * once)
+    _judge(cells, times, i, t, once, alone, pair, of_short, of_long, abs(r) > half, side, out)
+    if cells[i, c.AWAY] <= 2.0:
+        _learn(cells, i, up, r, floor, 1.0)
+        _learn(cells, i, down, -r, floor, 1.0)
+        _learn(cells, i, up + 8, agreed_up, floor, 1.0)
+        _learn(cells, i, down + 8, agreed_down, floor, 1.0)
+    if cells[i, c.FIRING] == 0.0:
+        _learn(cells, i, up + 16, short, 0.6 * floor, 0.3)
+        _learn(cells, i, down + 16, -short, 0.6 * floor, 0.3)
+        _learn(cells, i, up + 24, long, 0.4 * floor, 0.1)
+        _learn(cells, i, down + 24, -long, 0.4 * floor, 0.1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _point(cells, times, i, t, v, out):  # type: ignore[no-untyped-def]
+    """Judge one value, then learn from it. `out`: centre, lower, upper, status, reason, score."""
+    _cadence(cells, i, (t - times[i, c.LAST]) * 1e-9, v)
+    n = cells[i, c.COUNT]
+    once = 1.0 / n
+    if n <= c.WARM_UP:
+        cells[i, c.BUFFER + int(n) - 1] = v
+        cells[i, c.RECENT] += (v - cells[i, c.RECENT]) * once
+        _hour(cells, i, t, v)
+        if n == c.WARM_UP:
+            _begin(cells, i)
+        return
+    daily = _daily(cells, i, t)
+    centre, best, slow = cells[i, c.LEVEL], cells[i, c.ERR_LEVEL], cells[i, c.LEVEL]
+    if cells[i, c.ERR_FAST] < 0.5 * best:
+        centre, best = cells[i, c.FAST], cells[i, c.ERR_FAST]
+    if daily == daily and cells[i, c.ERR_DAILY] < 0.8 * best:
+        centre = slow = daily
+    floor, inflate = _floor(cells, i, once), 1.0 + 15.0 * once
+    up, down = c.TAILS, c.TAILS + 4
+    upper = (max(cells[i, up], 0.5 * floor) + 2.3 * max(cells[i, up + 1], 0.3 * floor)) * inflate
+    lower = (max(cells[i, down], 0.5 * floor) + 2.3 * max(cells[i, down + 1], 0.3 * floor)) * inflate
+    out[0], out[1], out[2] = centre, centre - lower, centre + upper
+    if cells[i, c.LOWEST] >= 0.0:
+        out[1] = max(out[1], 0.0)
+    r = v - centre
+    half = upper if r >= 0.0 else lower
+    _weigh(cells, times, i, t, r, v - slow, half, floor, once, out)
+    _adapt(cells, i, v, once, daily, half, floor)
+    _hour(cells, i, t, centre + min(max(r, -2.0 * half), 2.0 * half))
+    if cells[i, c.AWAY] >= 30.0:  # this is how it is now: learn the new level
+        cells[i, c.LIFT] += cells[i, c.RECENT] - daily if daily == daily else 0.0
+        cells[i, c.LEVEL] = cells[i, c.FAST] = cells[i, c.RECENT]
+        cells[i, c.SHORT] = cells[i, c.LONG] = cells[i, c.AWAY] = cells[i, c.STREAK] = 0.0
+        if cells[i, c.FIRING] and out[3] == 0.0:
+            out[3], cells[i, c.FIRING] = c.RESOLVED, 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _silent(cells, times, clock, used, values, numbers, found):  # type: ignore[no-untyped-def]
+    """Series that kept a regular cadence and have stopped, seen from the minute ticks of the others' clock."""
+    now = clock[0] * _MINUTE
+    for slot in range(used):
+        patience = 5.0 * cells[slot, c.INTERVAL] + 60.0
+        if (
+            cells[slot, c.COUNT] < 30.0
+            or cells[slot, c.FIRING]
+            or cells[slot, c.JITTER] > 0.25 * cells[slot, c.INTERVAL]
+            or times[slot, c.LAG] > 600_000_000_000
+            or (now - times[slot, c.LAST]) * 1e-9 <= patience
+            or (clock[1] - times[slot, c.TICK]) * 60.0 <= patience
+        ):
+            continue
+        cells[slot, c.FIRING], cells[slot, c.PEAK], times[slot, c.SINCE] = c.MISSING, 0.0, times[slot, c.LAST]
+        values[found, c.F_VALUE] = values[found, c.F_LOWER] = values[found, c.F_UPPER] = math.nan
+        values[found, c.F_EXPECTED], values[found, c.F_SCORE] = cells[slot, c.LEVEL], 6.0
+        numbers[found, c.I_ROW], numbers[found, c.I_SLOT], numbers[found, c.I_REASON] = -1, slot, c.MISSING
+        numbers[found, c.I_STATUS], numbers[found, c.I_TIME], numbers[found, c.I_SINCE] = c.FIRED, now, times[slot, c.LAST]
+        found += 1
+    return found
+
+
+_FOLD = types.int64(
+    types.float64[:, ::1], types.int64[:, ::1], types.int64[::1], types.int64, IN["int32"], IN["int64"], IN["float64"],
+    types.int64, types.float64[:, ::1], types.float64[:, ::1], types.int64[:, ::1],
+)  # fmt: skip
+
+
+@njit(_FOLD, cache=True, nogil=True, error_model="numpy")
+def fold(cells, times, clock, used, slots, moments, points, received, band, values, numbers):  # type: ignore[no-untyped-def]
+    """Take points in order: judge, learn, and write findings.
+
+    Args:
+        cells, times: the state, a row per slot (`cells.WIDTH` float64, `cells.TIMES` int64).
+        clock: the last minute seen and the number of minute ticks, common to all series.
+        used: slots in use.
+        slots, moments, points: slot, time (ns) and value of each point; a time not after the series' last and a value that
+            is not finite are passed over.
+        received: when the points were received (ns); the clock never runs ahead of it.
+        band: centre, lower and upper bound of each point before it was learned; NaN where there is none yet.
+        values, numbers: findings, columns `F_` and `I_` of `cells`; room for two a point and two a slot.
+
+    Returns:
+        The number of findings.
+    """
+    found = 0
+    out = np.zeros(6)
+    for i in range(len(slots)):
+        t, v = moments[i], points[i]
+        band[i, 0] = band[i, 1] = band[i, 2] = math.nan
+        minute = min(t, received) // _MINUTE
+        if minute > clock[0]:
+            clock[0] = minute
+            clock[1] += 1
+            found = _silent(cells, times, clock, used, values, numbers, found)
+        slot = slots[i]
+        last = times[slot, c.LAST]
+        if t <= last or not math.isfinite(v):
+            continue
+        if cells[slot, c.KIND] == c.COUNTER:
+            raw, cells[slot, c.RAW] = cells[slot, c.RAW], v
+            if last == 0:
+                times[slot, c.LAST], times[slot, c.TICK] = t, clock[1]
+                continue
+            v = (v - raw if v >= raw else v) / ((t - last) * 1e-9)
+        out[0] = out[1] = out[2] = math.nan
+        out[3] = 0.0
+        if cells[slot, c.FIRING] == c.MISSING:
+            cells[slot, c.FIRING] = cells[slot, c.STREAK] = cells[slot, c.SHORT] = cells[slot, c.LONG] = 0.0
+            out[3], out[4], out[5] = c.RESOLVED, c.MISSING, 6.0
+            cells[slot, c.VALUE] = v
+        else:
+            _point(cells, times, slot, t, v, out)
+        times[slot, c.LAST], times[slot, c.TICK], times[slot, c.LAG] = t, clock[1], received - t
+        band[i, 0], band[i, 1], band[i, 2] = out[0], out[1], out[2]
+        if out[3] != 0.0:
+            values[found, c.F_VALUE], values[found, c.F_EXPECTED] = v, out[0]
+            values[found, c.F_LOWER], values[found, c.F_UPPER], values[found, c.F_SCORE] = out[1], out[2], out[5]
+            numbers[found, c.I_ROW], numbers[found, c.I_SLOT], numbers[found, c.I_REASON] = i, slot, int(out[4])
+            numbers[found, c.I_STATUS], numbers[found, c.I_TIME], numbers[found, c.I_SINCE] = int(out[3]), t, times[slot, c.SINCE]
+            found += 1
+    return found

@@ -1,0 +1,168 @@
+"""Counts of log templates per entity and minute against their own history: which are surging.
+
+The expected count is an exponentially weighted mean over the minutes in which the entity logged anything at all, scaled by how
+much the entity's other templates have grown, so that traffic is not an anomaly. The variance is learned too and never
+below Poisson's, for lines printed once a call have almost none of their own; a count is judged by the tail of the
+negative binomial distribution with these moments.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+I64 = np.ndarray[Any, np.dtype[np.int64]]
+F64 = np.ndarray[Any, np.dtype[np.float64]]
+
+LEARNED = 10
+"""Minutes of an entity before its counts are judged."""
+LIMIT = 50_000
+"""Pairs of entity and template that are followed; the half not seen for longest is forgotten."""
+_SLOWEST = 1 / 60
+_QUIET = 3
+_SURE, _SURE_OF_ERRORS = 6.0, 4.5
+_AT_ONCE = 3
+
+
+class Surge(NamedTuple):
+    """A surge that begins or ends: a pair of entity and template, what was counted and expected, since which minute."""
+
+    entity: int
+    template: int
+    firing: bool
+    found: float
+    expected: float
+    score: float
+    since: int
+
+
+class Surges:
+    """The histories, as columns over pairs; `pairs` has (entity, template, last minute seen, minute of the surge's start and end)."""
+
+    def __init__(self, pairs: I64 | None = None, moments: F64 | None = None, entities: F64 | None = None) -> None:
+        self.pairs = np.empty((0, 5), np.int64) if pairs is None else pairs
+        self.moments = np.empty((0, 3)) if moments is None else moments  # minutes, mean, variance
+        self.entities = np.zeros((0, 2)) if entities is None else entities  # minutes, mean of all counts
+        self._index()
+
+    def _index(self) -> None:
+        self._rows = {(entity, template): row for row, (entity, template) in enumerate(self.pairs[:, :2].tolist())}
+
+    def count(self, minute: int, entities: I64, templates: I64, counts: I64, errors: np.ndarray[Any, Any]) -> list[Surge]:
+        """Judge and learn the counts of one minute.
+
+        Args:
+            minute: its number since the epoch; minutes come in order.
+            entities, templates, counts: one row a pair, each pair once, entities above 0.
+            errors: by template number, whether its lines are errors.
+        """
+        rows = self._find(entities, templates)
+        size = max(int(entities.max(initial=0)) + 1, len(self.entities))
+        self.entities = np.concatenate((self.entities, np.zeros((size - len(self.entities), 2))))
+        total = np.bincount(entities, weights=counts, minlength=size)
+        found = np.zeros(len(self.pairs))
+        found[rows] = counts
+        entity, template, *_ = self.pairs.T
+        n, mean, variance = self.moments.T
+        active = total[entity] > 0
+        others, usual = total[entity] - found, self.entities[entity, 1] - mean
+        growth = np.where(usual > 0, others / np.maximum(usual, 1e-9), 1.0)
+        expected = mean * np.clip(growth, 1.0, 10.0)
+        spread = np.maximum(variance, np.maximum(expected, 0.1)) * (1.0 + LEARNED / np.maximum(n, 1.0))
+        wrong = errors[template]
+        likely = active & (n >= LEARNED) & (found >= np.where(wrong, 3, 5)) & (found > 2.0 * expected)
+        score = np.zeros(len(found))
+        if likely.any():
+            score[likely] = _tail(found[likely], np.maximum(expected[likely], 0.1), spread[likely])
+        surging = score >= np.where(wrong, _SURE_OF_ERRORS, _SURE)
+        result = self._begin(minute, np.flatnonzero(surging), found, expected, score) + self._end(minute, surging, found, expected)
+        learned = np.where(n >= LEARNED, np.minimum(found, expected + 3.0 * np.sqrt(spread)), found)
+        weight = np.where(active, np.maximum(1.0 / (n + 1.0), _SLOWEST), 0.0)
+        self.moments[:, 2] = (1.0 - weight) * (variance + weight * (learned - mean) ** 2)
+        self.moments[:, 1] += weight * (learned - mean)
+        self.moments[:, 0] += active
+        self.pairs[rows, 2] = minute
+        seen = total > 0
+        self.entities[seen, 0] += 1
+        self.entities[seen, 1] += (total[seen] - self.entities[seen, 1]) * np.maximum(1.0 / self.entities[seen, 0], _SLOWEST)
+        self._forget()
+        return result
+
+    def merge(self, roots: I64) -> None:
+        """Take over that templates have merged: `roots` by template number. Means and variances of a pair add up."""
+        self.pairs[:, 1] = roots[self.pairs[:, 1]]
+        keys, first, inverse = np.unique(self.pairs[:, :2], axis=0, return_index=True, return_inverse=True)
+        if len(keys) == len(self.pairs):
+            self._index()
+            return
+        inverse = inverse.ravel()
+        moments: F64 = np.stack([np.bincount(inverse, weights=self.moments[:, i]) for i in range(3)], axis=1)
+        moments[:, 0] = 0.0
+        np.maximum.at(moments[:, 0], inverse, self.moments[:, 0])
+        pairs: I64 = self.pairs[first]
+        for column in (2, 3, 4):
+            pairs[:, column] = 0
+            np.maximum.at(pairs[:, column], inverse, self.pairs[:, column])
+        order = np.argsort(first)
+        self.pairs, self.moments = pairs[order], moments[order]
+        self._index()
+
+    def _find(self, entities: I64, templates: I64) -> I64:
+        """The row of each pair; a new pair is taken to have counted 0 in all minutes of its entity."""
+        rows = np.empty(len(entities), np.int64)
+        new: list[tuple[int, int]] = []
+        for i, pair in enumerate(zip(entities.tolist(), templates.tolist(), strict=True)):
+            row = self._rows.get(pair)
+            if row is None:
+                row = self._rows[pair] = len(self.pairs) + len(new)
+                new.append(pair)
+            rows[i] = row
+        if new:
+            pairs = np.zeros((len(new), 5), np.int64)
+            pairs[:, :2] = new
+            moments = np.zeros((len(new), 3))
+            known = pairs[:, 0] < len(self.entities)
+            moments[known, 0] = self.entities[pairs[known, 0], 0]
+            self.pairs, self.moments = np.concatenate((self.pairs, pairs)), np.concatenate((self.moments, moments))
+        return rows
+
+    def _begin(self, minute: int, rows: I64, found: F64, expected: F64, score: F64) -> list[Surge]:
+        """New surges, at most a few an entity at once: a restart makes many, and says the same with three."""
+        result: list[Surge] = []
+        told: dict[int, int] = {}
+        for row in rows[np.argsort(-score[rows], kind="stable")].tolist():
+            entity, template, _, since, _ = self.pairs[row].tolist()
+            self.pairs[row, 4] = minute
+            if since:
+                continue
+            told[entity] = told.get(entity, 0) + 1
+            if told[entity] <= _AT_ONCE:
+                self.pairs[row, 3] = minute
+                result.append(Surge(entity, template, True, float(found[row]), float(expected[row]), float(score[row]), minute))
+        return result
+
+    def _end(self, minute: int, surging: np.ndarray[Any, Any], found: F64, expected: F64) -> list[Surge]:
+        over = np.flatnonzero((self.pairs[:, 3] > 0) & ~surging & (minute - self.pairs[:, 4] >= _QUIET))
+        result = []
+        for row in over.tolist():
+            entity, template, _, since, _ = self.pairs[row].tolist()
+            result.append(Surge(entity, template, False, float(found[row]), float(expected[row]), 0.0, since))
+            self.pairs[row, 3] = 0
+        return result
+
+    def _forget(self) -> None:
+        if len(self.pairs) > LIMIT:
+            keep = np.sort(np.argsort(self.pairs[:, 2], kind="stable")[-LIMIT // 2 :])
+            self.pairs, self.moments = self.pairs[keep], self.moments[keep]
+            self._index()
+
+
+def _tail(count: F64, mean: F64, variance: F64) -> F64:
+    """-log10 P(X >= count) of the negative binomial with these moments; of Poisson where the variance does not exceed the mean."""
+    from scipy.special import betainc, gammainc  # here, since importing it takes longer than most processes need it
+
+    size = mean * mean / np.maximum(variance - mean, 1e-9)
+    chance = np.where(size < 1e6, betainc(count, np.minimum(size, 1e6), mean / (mean + np.minimum(size, 1e6))), gammainc(count, mean))
+    result: F64 = -np.log10(np.maximum(chance, 1e-30))
+    return result

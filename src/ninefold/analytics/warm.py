@@ -1,0 +1,43 @@
+"""Compiling ahead: builds (or loads from Numba's cache on disk) the kernels, so that no batch waits for a compiler.
+
+The app calls `warm()` in a thread at start; ``python -m ninefold.analytics.warm`` does it at installation.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+ready = threading.Event()
+"""Set once the kernels can be called without compiling."""
+_lock = threading.Lock()
+
+
+def kernels() -> ModuleType:
+    """The module of compiled kernels; the first call of a process blocks while they are compiled or loaded."""
+    with _lock:
+        if not ready.is_set():
+            _find_cache()
+            import_module("ninefold.analytics.kernel")
+            ready.set()
+    return import_module("ninefold.analytics.kernel")
+
+
+def warm() -> None:
+    """Compile everything; returns when `ready` is set."""
+    kernels()
+
+
+def _find_cache() -> None:
+    """Give Numba a folder to cache in where neither the package's own nor the user's can be written (Numba would refuse)."""
+    places = (Path(__file__).parent / "__pycache__", Path(__file__).parent, Path.home() / ".cache", Path.home())
+    if not any(place.is_dir() and os.access(place, os.W_OK) for place in places):
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"ninefold-numba-{os.getuid()}"))
+
+
+if __name__ == "__main__":
+    warm()

@@ -1,0 +1,364 @@
+"""Baselines: what alarms, what does not, and that streaming, replay and restart give the same bits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ninefold.analytics import cells as c
+from ninefold.analytics import warm
+from ninefold.analytics.baseline import Baseline, band, rate
+from ninefold.analytics.findings import quantity
+from ninefold.ground.clock import MINUTE, SECOND
+from ninefold.ground.errors import BadData
+from ninefold.model.signal import METRIC, Batch, batch_of
+
+START = 1_700_000_000 * SECOND // MINUTE * MINUTE
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    warm.warm()
+
+
+def described(
+    series: int, name: str = "latency", unit: str = "ms", kind: str = "gauge", entity: str = "service:shop", **more: Any
+) -> Batch:
+    row = {"series": series, "name": name, "unit": unit, "kind": kind, "entity": entity, "source": "test", **more}
+    return batch_of("series", "test", START, [row])
+
+
+def metric(series: Sequence[int], times: Sequence[int], values: Sequence[float], received: int = 0) -> Batch:
+    columns = [pa.array(series, pa.uint64()), pa.array(times, METRIC.field("time").type), pa.array(values, pa.float64())]
+    return Batch("metric", "test", received or max(times), pa.RecordBatch.from_arrays(columns, schema=METRIC))
+
+
+def events(outputs: Sequence[Batch]) -> list[dict[str, Any]]:
+    return [row for output in outputs for row in output.rows.to_pylist(maps_as_pydicts="lossy")]
+
+
+def stream(
+    values: Sequence[float], step: int = MINUTE, technique: Baseline | None = None, series: int = 1, **about: Any
+) -> list[dict[str, Any]]:
+    """The events of one series, a point a batch."""
+    technique = technique or Baseline()
+    found = technique.process(described(series, **about))
+    for i, value in enumerate(values):
+        found += technique.process(metric([series], [START + i * step], [value]))
+    return events(found)
+
+
+def noise(size: int, level: float = 120.0, width: float = 6.0, seed: int = 0) -> list[float]:
+    return np.random.default_rng(seed).normal(level, width, size).tolist()
+
+
+def reasons(found: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(row["status"], row["attributes"]["reason"]) for row in found]
+
+
+def test_a_clear_fault_alarms_after_twelve_points_and_resolves() -> None:
+    found = stream([*noise(12), 610, 590, 620, *noise(8, seed=1)])
+    assert reasons(found) == [("firing", "spike"), ("resolved", "spike")]
+    fired, resolved = found
+    assert fired["time"].value == START + 13 * MINUTE
+    assert fired["attributes"]["since"].startswith(pd.Timestamp(START + 12 * MINUTE).strftime("%Y-%m-%dT%H:%M:%S"))
+    assert fired["kind"] == "anomaly"
+    assert fired["entity"] == "service:shop"
+    assert fired["severity"] == "warning"
+    assert fired["title"] == "latency of shop is 4.9x its usual 121 ms"
+    assert {"series", "metric", "unit", "value", "expected", "lower", "upper", "reason", "score", "since"} <= set(fired["attributes"])
+    assert fired["attributes"]["series"] == "1"
+    assert fired["fingerprint"] == resolved["fingerprint"]
+    assert fired["id"] != resolved["id"]
+    assert stream([*noise(12), 610, 590, 620, *noise(8, seed=1)]) == found
+
+
+def test_a_fall_alarms_too() -> None:
+    found = stream([*noise(40, 1000, 40), 20, 15, 18, 22], name="requests", unit="{request}/s")
+    assert reasons(found) == [("firing", "spike")]
+    assert found[0]["title"].startswith("requests of shop fell to 15, usually ")
+
+
+def test_a_lone_point_must_be_extreme_and_history_must_be_there() -> None:
+    assert stream([*noise(13), 300, *noise(30, seed=1)]) == []
+    assert reasons(stream([*noise(300), 900, *noise(30, seed=1)])) == [("firing", "spike"), ("resolved", "spike")]
+
+
+def test_a_small_lasting_shift_is_told_as_a_shift_and_becomes_normal() -> None:
+    found = stream([*noise(600, width=3), *noise(200, 132, 3, 1)], unit="")
+    assert reasons(found)[:2] == [("firing", "level-shift"), ("resolved", "level-shift")] or reasons(found)[0] == ("firing", "spike")
+    centre, lower, upper, _ = band(START + np.arange(800) * MINUTE, np.array([*noise(600, width=3), *noise(200, 132, 3, 1)]), "gauge")
+    assert centre[-1] == pytest.approx(132, abs=3)
+    assert lower[-1] < 132 < upper[-1]
+
+
+def test_a_slow_drift_is_a_drift() -> None:
+    values = np.array(noise(900, 100, 5))
+    values[600:] += np.linspace(0, 60, 300)
+    assert {reason for _, reason in reasons(stream(values.tolist(), unit=""))} & {"drift", "level-shift"}
+
+
+def test_a_lively_series_that_stands_still_is_told_once() -> None:
+    found = stream([*noise(100), *[118.0] * 60, *noise(5, seed=2)])
+    assert reasons(found) == [("firing", "flat-line"), ("resolved", "flat-line")]
+    assert found[0]["title"].startswith("latency of shop has not moved from 118 ms since ")
+
+
+def test_a_series_that_is_usually_still_may_stand_still() -> None:
+    assert stream([4.0] * 500, name="replicas", unit="") == []
+    assert stream([0.0] * 500, name="errors", unit="") == []
+
+
+def test_zeros_then_activity_alarms_only_when_it_lasts() -> None:
+    assert stream([0.0] * 200 + [1.0] + [0.0] * 50, name="errors", kind="delta", unit="{error}") == []
+    assert reasons(stream([0.0] * 200 + [40.0, 35.0, 50.0], name="errors", kind="delta", unit="{error}")) == [("firing", "spike")]
+
+
+def test_a_counter_is_judged_by_its_rate_and_a_reset_is_none() -> None:
+    rates = np.array([*noise(60, 50, 2), *noise(4, 500, 5, 1), *noise(10, 50, 2, 2)])
+    totals = np.cumsum(rates * 60)
+    calm = np.cumsum(np.array(noise(80, 50, 2)) * 60)
+    reset = np.concatenate((calm, calm[:40]))
+    for name, kind in (("requests", "counter"), ("requests_total", "unknown")):
+        found = stream(totals.tolist(), name=name, kind=kind, unit="{request}")
+        assert reasons(found) == [("firing", "spike"), ("resolved", "spike")]
+        assert float(found[0]["attributes"]["value"]) == pytest.approx(500, rel=0.1)
+        assert found[0]["attributes"]["unit"] == "/s"
+        assert stream(reset.tolist(), name=name, kind=kind, unit="{request}") == []
+    times = START + np.arange(3) * MINUTE
+    assert rate(times, np.array([60.0, 180.0, 60.0])).tolist()[1:] == [2.0, 1.0]
+
+
+def test_what_is_not_a_number_or_not_new_changes_nothing() -> None:
+    clean, dirty = Baseline(), Baseline()
+    values = noise(60)
+    for technique in (clean, dirty):
+        technique.process(described(1))
+    for i, value in enumerate(values):
+        at = START + i * MINUTE
+        clean.process(metric([1], [at], [value]))
+        dirty.process(metric([1, 1, 1, 1], [at - MINUTE, at, at, at + 1], [1e9, value, 1e9, float("nan")], received=at))
+    assert clean.snapshot() == dirty.snapshot()
+
+
+def test_times_keep_their_nanoseconds() -> None:
+    technique = Baseline()
+    technique.process(described(1))
+    technique.process(metric([1, 1], [START, START + 1], [1.0, 2.0]))
+    assert technique._times[0, c.LAST] == START + 1
+    assert technique._cells[0, c.COUNT] == 2
+
+
+def test_quiet_series_do_not_flood() -> None:
+    rng = np.random.default_rng(11)
+    series, steps = 300, 720
+    walk = np.cumsum(rng.normal(0, 1, (steps, series)), axis=0) + 500
+    kinds = (
+        rng.normal(100, 10, (steps, series)),
+        50 * np.exp(0.6 * rng.normal(size=(steps, series))),
+        walk,
+        rng.poisson(3, (steps, series)),
+    )
+    alarms = 0
+    for values in kinds:
+        technique, ids = Baseline(), list(range(1, series + 1))
+        for i in range(steps):
+            alarms += sum(e["status"] == "firing" for e in events(technique.process(metric(ids, [START + i * MINUTE] * series, values[i]))))
+    weeks = len(kinds) * series * steps / (7 * 1440)
+    print(f"{alarms / weeks:.2f} alarms a series and week in the first twelve hours")
+    assert alarms / weeks < 1.0
+
+
+def test_a_daily_pattern_is_learned_and_its_absence_found() -> None:
+    day, days = 288, 12
+    times = START + np.arange(day * days) * 5 * MINUTE
+    rng = np.random.default_rng(2)
+    values = 100 + 60 * np.sin(2 * np.pi * np.arange(day * days) / day) + rng.normal(0, 2, day * days)
+    calm = band(times, values, "gauge")[3]
+    assert len([f for f in calm if f.time > times[3 * day]]) == 0
+    broken = values.copy()
+    top = int(np.argmax(values[10 * day : 11 * day])) + 10 * day
+    broken[top - 10 : top + 10] = 95
+    assert any(times[top - 12] <= f.time <= times[top + 10] for f in band(times, broken, "gauge")[3])
+
+
+def shapes(seed: int, steps: int, series: int) -> np.ndarray[Any, Any]:
+    """Values with everything in them: noise, spikes, shifts, standing still, gaps, not numbers."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(100, 5, (steps, series)) * rng.choice([1, 1, 1e-3, 1e6, 0], series)
+    for column in range(series):
+        at, length = int(rng.integers(10, steps)), int(rng.integers(1, 40))
+        values[at : at + length, column] *= rng.choice([0.0, 5.0, 1.3])
+    values[rng.random(values.shape) < 0.02] = np.nan
+    return values
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 700), st.booleans())
+def test_streaming_however_cut_restored_and_replayed_is_the_same(seed: int, size: int, restart: bool) -> None:
+    steps, series = 160, 4
+    values = shapes(seed, steps, series)
+    times = np.repeat(START + np.arange(steps) * MINUTE, series)
+    ids = np.tile(np.arange(1, series + 1), steps)
+    flat = values.ravel()
+    about = [described(i, kind=kind, unit="s") for i, kind in enumerate(("gauge", "counter", "delta", "unknown"), 1)]
+
+    whole, technique = Baseline(), Baseline()
+    for description in about:
+        whole.process(description)
+        technique.process(description)
+    expected = events(whole.process(metric(ids.tolist(), times.tolist(), flat)))
+    found = []
+    for i in range(0, len(flat), size):
+        part = slice(i, i + size)
+        found += events(technique.process(metric(ids[part].tolist(), times[part].tolist(), flat[part], received=int(times[-1]))))
+        if restart:
+            state, technique = technique.snapshot(), Baseline()
+            technique.restore(state)
+    assert found == [row | {"received": found[0]["received"]} for row in expected]
+    assert technique.snapshot() == whole.snapshot()
+
+    for i, kind in enumerate(("gauge", "counter", "delta", "unknown"), 1):
+        replayed = band(times[::series], np.ascontiguousarray(values[:, i - 1]), kind, "s")[3]
+        fired = [row for row in expected if row["attributes"]["series"] == str(i) and row["status"] == "firing"]
+        assert [f.reason for f in replayed] == [row["attributes"]["reason"] for row in fired]
+        assert [f"{f.expected:.6g}" for f in replayed] == [row["attributes"]["expected"] for row in fired]
+
+
+def test_the_band_is_bit_equal_however_the_fold_is_cut() -> None:
+    values = shapes(5, 400, 1)[:, 0]
+    times = START + np.arange(400) * MINUTE
+    whole = np.stack(band(times, values, "gauge")[:3], axis=1)
+    cells, state, clock = np.zeros((1, c.WIDTH)), np.zeros((1, c.TIMES), np.int64), np.zeros(2, np.int64)
+    bounds = np.empty((400, 3))
+    for i in range(0, 400, 7):
+        part = slice(i, min(i + 7, 400))
+        size = part.stop - part.start
+        warm.kernels().fold(
+            cells, state, clock, 1, np.zeros(size, np.int32), times[part], values[part], int(times[-1]), bounds[part],
+            np.empty((20, 5)), np.empty((20, 6), np.int64),
+        )  # fmt: skip
+    assert whole.tobytes() == bounds.tobytes()
+    assert np.isnan(whole[: c.WARM_UP]).all()
+
+
+def fleet(minutes: int, silent: Sequence[int], series: int, since: int) -> list[dict[str, Any]]:
+    """Events of a fleet of which some fall silent; odd series belong to one entity, even ones to another."""
+    technique, found = Baseline(), []
+    rng = np.random.default_rng(1)
+    for i in range(series):
+        found += technique.process(described(i, entity=f"service:{'ab'[i % 2]}"))
+    for minute in range(minutes):
+        ids = [i for i in range(series) if minute < since or i not in silent]
+        at = START + minute * MINUTE
+        if ids:
+            found += technique.process(metric(ids, [at] * len(ids), rng.normal(100, 2, len(ids)), received=at + SECOND))
+    return events(found)
+
+
+def test_silence_is_told_once_an_entity_and_ends_when_it_speaks_again() -> None:
+    found = fleet(120, [1, 3, 5], 10, 60)
+    assert reasons(found) == [("firing", "missing")]
+    assert found[0]["entity"] == "service:b"
+    assert found[0]["title"].endswith("is not reported any more and 2 more series")
+    assert 5 <= (found[0]["time"].value - START) // MINUTE - 60 <= 9
+
+
+def test_a_source_that_stops_altogether_is_not_the_fault_of_its_entities() -> None:
+    assert fleet(120, range(9), 10, 60) == []
+
+
+def test_history_that_is_loaded_late_is_not_missing() -> None:
+    technique = Baseline()
+    now = START + 1000 * MINUTE
+    for series in (1, 2):
+        times = [START + i * MINUTE for i in range(100)]
+        assert technique.process(metric([series] * 100, times, noise(100, seed=series), received=now)) == []
+    later = [now + i * MINUTE for i in range(60)]
+    assert technique.process(metric([3] * 60, later, noise(60), received=later[-1])) == []
+
+
+def test_descriptions_may_come_after_points() -> None:
+    technique = Baseline()
+    technique.process(metric([1], [START], [5.0]))
+    technique.process(described(1, kind="counter"))
+    assert technique._cells[0, c.KIND] == c.COUNTER
+    assert technique._cells[0, c.COUNT] == 0
+    assert len(technique) == 1
+
+
+def test_thousands_of_series_find_their_own_state() -> None:
+    rng = np.random.default_rng(3)
+    ids = rng.integers(1, 2**63, 5000, dtype=np.uint64)
+    technique = Baseline()
+    for i in range(3):
+        order = rng.permutation(5000)
+        technique.process(metric(ids[order].tolist(), [START + i * MINUTE] * 5000, ids[order].astype(float)))
+    used = len(technique)
+    assert used == 5000
+    assert (technique._cells[:used, c.VALUE] == technique._ids[:used].astype(float)).all()
+    assert (technique._cells[:used, c.COUNT] == 3).all()
+
+
+def test_a_snapshot_of_another_version_is_refused_and_none_starts_afresh() -> None:
+    technique = Baseline()
+    technique.process(metric([1], [START], [5.0]))
+    with pytest.raises(BadData):
+        technique.restore(b"nothing of ours")
+    technique.restore(b"")
+    assert len(technique) == 0
+
+
+def test_the_compiler_is_asked_once_by_many_threads() -> None:
+    modules: list[object] = []
+    threads = [threading.Thread(target=lambda: modules.append(warm.kernels())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(modules) == 8
+    assert len(set(map(id, modules))) == 1
+    assert warm.ready.is_set()
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.12, "s", "120 ms"),
+        (3.2e9, "By", "3.2 GB"),
+        (12.0, "%", "12 %"),
+        (1234.0, "{call}", "1,234"),
+        (0.0, "ms", "0 ms"),
+        (0.0004, "1", "0.0004"),
+    ],
+)
+def test_quantities_are_said_as_people_say_them(value: float, unit: str, text: str) -> None:
+    assert quantity(value, unit) == text
+
+
+def test_recorded_faults_of_the_processor_are_found_and_quiet_pods_stay_quiet(data: Path) -> None:
+    folder = data / "rca" / "nezha_trainticket_0130"
+    frame = pd.read_parquet(folder / "metrics.parquet").sort_values("ts", kind="stable")
+    faults = pd.read_csv(folder / "faults.csv")
+    technique, fired = Baseline(), []
+    pods = sorted(frame.pod.unique())
+    for i, pod in enumerate(pods):
+        technique.process(described(i, "cpu", "m{cpu}", entity=f"service:{pod.rsplit('-', 2)[0]}"))
+    for ts, some in frame.groupby("ts"):
+        ids = [pods.index(pod) for pod in some.pod]
+        fired += events(technique.process(metric(ids, [ts * SECOND] * len(ids), some["CpuUsage(m)"])))
+    fired = [row for row in fired if row["status"] == "firing"]
+    for fault in faults[faults.fault_type == "cpu_contention"].itertuples():
+        assert any(
+            row["entity"] == f"service:{fault.service}" and 0 <= row["time"].value // SECOND - fault.inject_ts <= 180 for row in fired
+        )
+    assert len({row["entity"] for row in fired}) <= 8

@@ -1,0 +1,224 @@
+"""Topology and RED series from spans: exact against a plain recount, in whatever order and pieces the spans arrive."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ninefold.analytics import warm
+from ninefold.analytics.minutes import Minutes
+from ninefold.analytics.spans import NAME_LIMIT, Spans
+from ninefold.ground.clock import MINUTE, SECOND
+from ninefold.model.entity import series_id
+from ninefold.model.signal import Batch, batch_of
+
+START = 1_700_000_000 * SECOND // MINUTE * MINUTE
+MS = 1_000_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    warm.warm()
+
+
+def span(
+    number: int, parent: int, entity: str, at: int = START, ms: float = 10, name: str = "work", kind: str = "server", **more: Any
+) -> dict[str, Any]:
+    return {
+        "time": at, "entity": f"service:{entity}" if entity else "", "trace_id": f"{7:032x}", "span_id": f"{number:016x}",
+        "parent_span_id": f"{parent:016x}" if parent else "", "name": name, "kind": kind, "duration": int(ms * MS), "status": "unset",
+        **more,
+    }  # fmt: skip
+
+
+def batch(rows: Sequence[Mapping[str, Any]], received: int = 0) -> Batch:
+    return batch_of("span", "test", received or max(row["time"] for row in rows), rows)
+
+
+def clock(at: int) -> Batch:
+    return batch_of("metric", "test", at, [{"series": 1, "time": at, "value": 0.0}])
+
+
+def rows_of(outputs: Sequence[Batch], signal: str) -> list[dict[str, Any]]:
+    found = [row for output in outputs if output.signal == signal for row in output.rows.to_pylist(maps_as_pydicts="lossy")]
+    return sorted(found, key=repr)
+
+
+def calls(outputs: Sequence[Batch]) -> list[tuple[str, str]]:
+    return [(row["from_entity"], row["to_entity"]) for row in rows_of(outputs, "relation")]
+
+
+SHOP_CALLS_DB = ("service:shop", "service:db")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["parent first", "child first"])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_child_in_another_entity_is_a_call(order: tuple[int, int], together: bool) -> None:
+    pair = [span(1, 0, "shop", kind="client"), span(2, 1, "db")]
+    rows = [pair[i] for i in order]
+    technique = Spans()
+    batches = [batch(rows)] if together else [batch([row]) for row in rows]
+    assert calls([output for one in batches for output in technique.process(one)]) == [SHOP_CALLS_DB]
+
+
+def test_calls_within_an_entity_or_without_one_are_none() -> None:
+    rows = [span(1, 0, "shop"), span(2, 1, "shop"), span(3, 1, ""), span(4, 3, "db"), span(5, 99, "db")]
+    assert calls(Spans().process(batch(rows))) == []
+
+
+def test_one_parent_waits_for_all_its_children() -> None:
+    technique = Spans()
+    technique.process(batch([span(i, 1, f"part{i}") for i in range(2, 6)]))
+    assert len(calls(technique.process(batch([span(1, 0, "shop")])))) == 4
+
+
+def test_a_call_is_told_again_after_five_minutes_of_event_time() -> None:
+    technique, times = Spans(), []
+    for minute in range(12):
+        at = START + minute * MINUTE
+        outputs = technique.process(batch([span(10 * minute + 1, 0, "shop", at), span(10 * minute + 2, 10 * minute + 1, "db", at)]))
+        times += [row["time"].value for row in rows_of(outputs, "relation")]
+    assert times == [START, START + 5 * MINUTE, START + 10 * MINUTE]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "callee"),
+    [
+        ({"peer.service": "bank", "server.address": "10.0.0.1"}, "service:bank"),
+        ({"server.address": "api.bank.example:443"}, "service:api.bank.example"),
+        ({"server.address": "db.prod.svc.cluster.local"}, "service:db"),
+        ({"db.system": "postgresql", "server.address": "10.0.0.1"}, "service:postgresql"),
+        ({"db.system.name": "postgresql", "server.address": "orders-db"}, "service:orders-db"),
+        ({"server.address": "known"}, "service:eu/known"),
+        ({"server.address": "10.0.0.1"}, None),
+        ({"net.peer.name": "localhost"}, None),
+        ({"messaging.system": "kafka"}, "service:kafka"),
+        ({"http.method": "GET"}, None),
+    ],
+)
+def test_a_client_span_names_its_peer(attributes: dict[str, str], callee: str | None) -> None:
+    technique = Spans()
+    technique.process(batch([span(9, 0, "eu/known")]))
+    rows = [span(1, 0, "shop", kind="client", attributes=attributes), span(2, 0, "idle", kind="server", attributes=attributes)]
+    assert calls(technique.process(batch(rows))) == ([("service:shop", callee)] if callee else [])
+
+
+def recount(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], float]:
+    """The RED series by the definition: (series, minute) -> value."""
+    groups: dict[tuple[str, str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["entity"], row["name"], row["time"] // MINUTE].append(row)
+    found = {}
+    for (entity, name, minute), some in groups.items():
+        durations = sorted(row["duration"] for row in some)
+        values = {
+            "calls": len(some),
+            "errors": sum(row["status"] == "error" for row in some),
+            "duration.p95": durations[math.ceil(0.95 * len(some)) - 1] / MS,
+            "duration.mean": sum(durations) / len(some) / MS,
+        }
+        for measure, value in values.items():
+            series = series_id(f"ninefold.span.{measure}", {"ninefold.entity": entity, "span.name": name})
+            found[series, minute * MINUTE] = value
+    return found
+
+
+SPANS = st.lists(
+    st.tuples(st.integers(0, 8), st.sampled_from("abc"), st.sampled_from(["get", "put"]), st.integers(0, 10**9), st.booleans()),
+    min_size=1, max_size=80,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPANS, st.integers(1, 30), st.booleans())
+def test_red_series_are_those_of_a_plain_recount(drawn: list[Any], size: int, restart: bool) -> None:
+    rows = [
+        span(i + 1, i // 3, entity, START + minute * MINUTE + i, name=name, status="error" if bad else "ok") | {"duration": duration}
+        for i, (minute, entity, name, duration, bad) in enumerate(sorted(drawn, key=lambda one: one[0]))
+    ]
+    received = START + 60 * MINUTE
+    technique, outputs = Spans(), []
+    for i in range(0, len(rows), size):
+        outputs += technique.process(batch(rows[i : i + size], received))
+        if restart:
+            state, technique = technique.snapshot(), Spans()
+            technique.restore(state)
+    outputs += technique.process(clock(received))
+    whole = Spans()
+    at_once = whole.process(batch(rows, received)) + whole.process(clock(received))
+    gap = {row["series"] for row in rows_of(at_once, "series") if "gap" in row["name"]}
+    found = {(row["series"], row["time"].value): row["value"] for row in rows_of(outputs, "metric") if row["series"] not in gap}
+    assert found == pytest.approx(recount(rows))
+    for signal in ("metric", "series", "relation"):
+        assert rows_of(outputs, signal) == rows_of(at_once, signal)
+
+
+def test_a_minute_is_told_once_and_spans_after_that_are_left_out() -> None:
+    technique = Spans()
+    first = technique.process(batch([span(1, 0, "shop")]))
+    late = technique.process(batch([span(2, 0, "shop", START + 119 * SECOND)]))
+    still = technique.process(batch([span(3, 0, "shop", START + 1)], START + 119 * SECOND))
+    closing = technique.process(batch([span(4, 0, "shop", START + 120 * SECOND)]))
+    after = technique.process(batch([span(5, 0, "shop", START + 2)], START + 121 * SECOND))
+    assert [rows_of(outputs, "metric") for outputs in (first, late, still, after)] == [[], [], [], []]
+    series = series_id("ninefold.span.calls", {"ninefold.entity": "service:shop", "span.name": "work"})
+    assert [row["value"] for row in rows_of(closing, "metric") if row["series"] == series] == [2.0]
+
+
+def test_a_sender_with_a_wrong_clock_does_not_close_the_minutes_of_others() -> None:
+    technique = Spans()
+    technique.process(batch([span(1, 0, "ahead", START + 3600 * SECOND)], START))
+    minutes, first_open = Minutes(own=START).admit(np.array([START + 3600 * SECOND, START]), START + SECOND)
+    assert minutes[1] >= first_open[1]
+    outputs = technique.process(batch([span(2, 0, "shop", START)], START)) + technique.process(clock(START + 10 * MINUTE))
+    assert any(row["entity"] == "service:shop" for row in rows_of(outputs, "series"))
+
+
+def test_the_time_between_client_and_server_is_the_callees_series() -> None:
+    rows = []
+    for i, gap in enumerate((3, 5, 2000), 1):
+        rows += [span(10 * i, 0, "shop", ms=20 + gap, kind="client"), span(10 * i + 1, 10 * i, "db", ms=20)]
+    technique = Spans()
+    technique.process(batch(rows))
+    outputs = technique.process(clock(START + 10 * MINUTE))
+    series = series_id("ninefold.span.gap.p50", {"ninefold.entity": "service:db"})
+    assert [row["value"] for row in rows_of(outputs, "metric") if row["series"] == series] == [5.0]
+
+
+def test_names_without_end_are_counted_together() -> None:
+    technique = Spans()
+    technique.process(batch([span(i, 0, "shop", name=f"GET /user/{i}") for i in range(1, NAME_LIMIT + 51)]))
+    outputs = technique.process(clock(START + 10 * MINUTE))
+    names = {row["attributes"]["span.name"] for row in rows_of(outputs, "series")}
+    assert len(names) == NAME_LIMIT + 1
+    other = series_id("ninefold.span.calls", {"ninefold.entity": "service:shop", "span.name": "(other)"})
+    assert [row["value"] for row in rows_of(outputs, "metric") if row["series"] == other] == [50.0]
+
+
+def test_the_calls_of_a_real_application_are_found(data: Path) -> None:
+    frame = pd.read_parquet(data / "rca" / "nezha_trainticket_0130" / "traces.parquet")
+    frame["service"] = frame.pod.str.rsplit("-", n=2).str[0]
+    key = ["trace_no", "span_no"]
+    joined = frame.merge(frame, left_on=["trace_no", "parent_no"], right_on=key, suffixes=("", "_parent"))
+    across = joined[joined.service != joined.service_parent]
+    truth = {(f"service:{a}", f"service:{b}") for a, b in zip(across.service_parent, across.service, strict=True)}
+    frame = frame.sort_values(["window", "pod", "start_us"])
+    technique, found = Spans(), set()
+    for _, some in frame.groupby("window"):
+        rows = [
+            span(r.span_no + 1, r.parent_no + 1 if r.parent_no >= 0 else 0, r.service, r.start_us * 1000, r.duration_us / 1000, r.operation)
+            | {"trace_id": f"{r.trace_no:032x}"}
+            for r in some.itertuples()
+        ]
+        for i in range(0, len(rows), 2000):
+            found |= set(calls(technique.process(batch(rows[i : i + 2000]))))
+    assert found == truth
