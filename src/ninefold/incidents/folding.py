@@ -1,0 +1,221 @@
+"""From the correlator's decisions to records, within one transaction, and back into the correlator after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Table, bindparam, case, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from ninefold.analytics.correlate import Alert, Correlator, Decision, Group, Member, Outcome
+from ninefold.incidents.intake import Row
+from ninefold.incidents.ledger import Pages
+from ninefold.model.topology import Relation, Topology
+from ninefold.store.records.incidents import (
+    ACKNOWLEDGED,
+    OPEN,
+    RESOLVED,
+    AlertState,
+    Incident,
+    IncidentEvent,
+    Ledger,
+    RelationRow,
+    Timeline,
+    incident_key,
+)  # fmt: skip
+
+RULES_KEPT = 200
+_CHUNK = 800
+_ALERTS: Table = AlertState.__table__  # type: ignore[assignment]
+_EVENTS: Table = IncidentEvent.__table__  # type: ignore[assignment]
+_LINES: Table = Timeline.__table__  # type: ignore[assignment]
+_DECISIONS: Table = Ledger.__table__  # type: ignore[assignment]
+_RELATIONS: Table = RelationRow.__table__  # type: ignore[assignment]
+
+
+def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """`values` in pieces small enough for an IN list on every database."""
+    return (values[i : i + _CHUNK] for i in range(0, len(values), _CHUNK))
+
+
+def known(session: Session, ids: Sequence[str]) -> set[str]:
+    """The event ids among `ids` that are already in an incident."""
+    found: set[str] = set()
+    for some in chunks(ids):
+        found.update(session.scalars(select(IncidentEvent.event_id).where(IncidentEvent.event_id.in_(some))))
+    return found
+
+
+def write_alerts(session: Session, rows: Iterable[Row], decisions: Iterable[Decision]) -> None:
+    """Count every alert event in its alert's state; the newest event decides the status."""
+    numbers = {d.alert.id: d.group.number if d.group else None for d in decisions if d.moved_from is None}
+    states: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        alert = row.alert()
+        state = states.get(alert.fingerprint)
+        if state is None:
+            state = states[alert.fingerprint] = {
+                "fingerprint": alert.fingerprint, "entity": row.entity, "kind": row.kind, "rule": alert.rule, "title": row.title,
+                "severity": row.severity, "status": row.status, "first": row.time, "last": row.time, "count": 0,
+                "incident": numbers.get(row.id), "last_event": row.id,
+            }  # fmt: skip
+        state["count"] += 1
+        state["first"] = min(state["first"], row.time)
+        if row.time >= state["last"]:
+            state.update(status=row.status, severity=row.severity, title=row.title, last=row.time, last_event=row.id)
+            state["incident"] = numbers.get(row.id) or state["incident"]
+    if not states:
+        return
+    statement = _upsert(session)(_ALERTS)
+    new, old = statement.excluded, _ALERTS.c
+    newer = new.last >= old.last
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["fingerprint"],
+            set_={
+                "count": old.count + new.count,
+                "first": case((new.first < old.first, new.first), else_=old.first),
+                "last": case((newer, new.last), else_=old.last),
+                "incident": func.coalesce(new.incident, old.incident),
+                **{name: case((newer, new[name]), else_=old[name]) for name in ("status", "severity", "title", "last_event")},
+            },
+        ),
+        list(states.values()),
+    )
+
+
+def write_relations(session: Session, relations: Sequence[Relation]) -> None:
+    """Keep edges of the topology with their first and last time."""
+    if not relations:
+        return
+    statement = _upsert(session)(_RELATIONS)
+    new, old = statement.excluded, _RELATIONS.c
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["from_entity", "to_entity", "kind"],
+            set_={
+                "first": case((new.first < old.first, new.first), else_=old.first),
+                "last": case((new.last > old.last, new.last), else_=old.last),
+            },
+        ),
+        [
+            {"from_entity": r.from_entity, "to_entity": r.to_entity, "kind": r.kind, "first": r.first_seen, "last": r.last_seen}
+            for r in relations
+        ],
+    )
+
+
+def _upsert(session: Session) -> Any:
+    return postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+
+
+def move(session: Session, decisions: Iterable[Decision]) -> None:
+    """Carry the events, lines and decisions of alerts that a late alert put elsewhere."""
+    moved = [
+        {"was": d.moved_from, "event": d.alert.id, "print": d.alert.fingerprint, "now": d.group.number}
+        for d in decisions
+        if d.moved_from is not None and d.group is not None
+    ]
+    if not moved:
+        return
+    for table in (_EVENTS, _LINES):
+        place = update(table).where(table.c.incident == bindparam("was"), table.c.event_id == bindparam("event"))
+        session.execute(place.values(incident=bindparam("now")), moved)
+    state = update(_ALERTS).where(_ALERTS.c.fingerprint == bindparam("print"), _ALERTS.c.incident == bindparam("was"))
+    session.execute(state.values(incident=bindparam("now")), moved)
+
+
+def merge(session: Session, merged: dict[int, int], pages: Pages) -> None:
+    """Dissolve incidents whose alerts all belong to another since a late alert arrived."""
+    for old, new in merged.items():
+        for table in (_EVENTS, _LINES, _DECISIONS):
+            session.execute(update(table).where(table.c.incident == old).values(incident=new))
+        session.execute(update(_ALERTS).where(_ALERTS.c.incident == old).values(incident=new))
+        gone, into = session.get(Incident, old), session.get(Incident, new)
+        if gone is None or into is None:
+            continue
+        if gone.status == ACKNOWLEDGED and into.status == OPEN:
+            into.status, into.acknowledged, into.owner = ACKNOWLEDGED, gone.acknowledged, into.owner or gone.owner
+        gone.status, gone.merged_into, gone.resolved, gone.alerts, gone.due = RESOLVED, new, gone.last_event, 0, False
+        title = f"{incident_key(old)} is part of {incident_key(new)}: a late alert joined them"
+        for number in (old, new):
+            pages.line(number, gone.last_event, "merged", title)
+        if not gone.pending:
+            pages.changed("resolved", gone, merged_into=incident_key(new))
+
+
+def reflect(session: Session, outcome: Outcome, min_alerts: int, position: int, pages: Pages) -> list[Incident]:
+    """Bring the incidents of touched groups up to date; returns those that are new."""
+    numbers = list(outcome.touched)
+    stored: dict[int, Incident] = {}
+    for some in chunks(numbers):
+        stored.update((incident.id, incident) for incident in session.scalars(select(Incident).where(Incident.id.in_(some))))
+    fresh: list[Incident] = []
+    for number, group in outcome.touched.items():
+        incident = stored.get(number)
+        shown = incident is not None and not incident.pending
+        if incident is None:
+            incident = Incident(id=number, status=OPEN, pending=True, opened=group.first)
+            fresh.append(incident)
+        _copy(group, incident)
+        incident.pending = not shown and len(group.pairs) < min_alerts and group.severity != "critical"
+        incident.position, incident.due = position, True
+        if not incident.pending:
+            pages.changed("updated" if shown else "opened", incident)
+        if not shown and not incident.pending:
+            pages.line(number, group.first, "opened", f"{incident_key(number)} opened: {incident.title}", severity=incident.severity)
+    session.add_all(fresh)
+    session.flush()
+    return fresh
+
+
+def _copy(group: Group, incident: Incident) -> None:
+    incident.title, incident.severity, incident.entity = _title(group.lead), group.severity, next(iter(group.entities), "")
+    incident.component, incident.opened, incident.first_event = group.component, group.first, group.first
+    incident.last_event, incident.alerts, incident.entities = group.heard, group.count, len(group.entities)
+    rules = [f"{entity}|{rule}" for (entity, rule), _ in zip(group.pairs, range(RULES_KEPT), strict=False)]
+    if rules != incident.rules:
+        incident.rules = rules
+
+
+def _title(lead: Alert) -> str:
+    name = lead.entity.partition(":")[2] or lead.entity
+    return lead.title if not name or name in lead.title else f"{lead.title} on {name}"
+
+
+def restore(session: Session, idle_s: float, resolve_after_s: float) -> Correlator:
+    """A correlator with the stored topology and the open incidents."""
+    edges = session.scalars(select(RelationRow))
+    topology = Topology(Relation(e.from_entity, e.to_entity, e.kind, e.first, e.last) for e in edges)
+    correlator = Correlator(topology, idle_s, resolve_after_s, (session.scalar(select(func.max(Incident.id))) or 0) + 1)
+    unresolved = Incident.pending.in_((True, False)) & Incident.status.in_((OPEN, ACKNOWLEDGED))
+    members: dict[int, list[AlertState]] = {}
+    states = select(AlertState).where(AlertState.incident.in_(select(Incident.id).where(unresolved))).order_by(AlertState.first)
+    for state in session.scalars(states):
+        members.setdefault(state.incident or 0, []).append(state)
+    for incident in session.scalars(select(Incident).where(unresolved).order_by(Incident.first_event)):
+        adopt(correlator, incident, members.get(incident.id, []))
+    return correlator
+
+
+def adopt(correlator: Correlator, incident: Incident, states: Sequence[AlertState]) -> None:
+    """Put one stored incident with its alerts into the correlator."""
+    alerts = [_alert(state) for state in states] or [
+        Alert(f"incident {incident.id}", incident.first_event, f"incident {incident.id}", incident.entity, incident.title, incident.title)
+    ]
+    lead = min(alerts, key=lambda alert: (alert.severity != incident.severity, alert.time))
+    group = Group(incident.id, incident.component, incident.first_event, incident.last_event, lead)
+    group.heard, group.count = incident.last_event, incident.alerts
+    for alert, state in zip(alerts, states, strict=False):
+        group.members[alert.fingerprint] = Member(alert, state.first, state.last, state.count)
+        group.count_in(alert)
+    correlator.adopt(group, {state.fingerprint: (state.last, state.status != "resolved") for state in states})
+
+
+def _alert(state: AlertState) -> Alert:
+    return Alert(
+        state.last_event, state.first, state.fingerprint, state.entity, state.rule, state.title, state.severity,
+        state.status != "resolved", bool(state.status),
+    )  # fmt: skip

@@ -1,0 +1,396 @@
+"""The life of incidents: opened and fed by alerts, explained, handled by people, resolved when their alerts have ended.
+
+`Incidents` follows the journal's events. Each call of `consume` is one transaction of the records: incidents, alert states,
+timeline, ledger, outbox and the reader's position change together or not at all, so a repeat after a crash changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time as wall
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ninefold.analytics.correlate import Correlator
+from ninefold.config import CorrelationConfig
+from ninefold.ground.clock import SECOND, now
+from ninefold.ground.errors import Conflict, NotFound, Refused
+from ninefold.ground.meter import Meter
+from ninefold.incidents import cause, folding, intake
+from ninefold.incidents.intake import Row
+from ninefold.incidents.ledger import Pages
+from ninefold.model.signal import Batch
+from ninefold.model.topology import Topology
+from ninefold.plugin import Store
+from ninefold.store.records.base import Audit, Position, Records
+from ninefold.store.records.incidents import (
+    ACKNOWLEDGED,
+    OPEN,
+    RESOLVED,
+    AlertState,
+    Change,
+    Incident,
+    Ticket,
+    incident_key,
+    incident_number,
+)  # fmt: skip
+
+READER = "incidents"
+BEFORE_NS = 3600 * SECOND
+"""How long before an incident a change can have caused it."""
+_TRUTH_BEFORE, _TRUTH_AFTER = 300 * SECOND, 60 * SECOND
+_SETTLED_NS = 90 * SECOND
+_AGAIN_S = 10.0
+VERDICTS = ("useful", "noise", "wrong_cause")
+
+
+class Incidents:
+    """Alerts and anomalies in, incidents with causes out. Thread-safe; one object per records database.
+
+    Args:
+        records: where incidents are kept.
+        store: telemetry, for finding causes.
+        config: how alerts are folded.
+        meter: self-metrics.
+        store_position: how far the telemetry store has come in the journal; causes are sought only behind it.
+    """
+
+    def __init__(
+        self, records: Records, store: Store, config: CorrelationConfig, meter: Meter, store_position: Callable[[], int] = lambda: 1 << 62
+    ) -> None:
+        self._records, self._store, self._config, self._store_position = records, store, config, store_position
+        self._lock = threading.RLock()
+        self._correlator: Correlator | None = None
+        self._received = self._ticked = 0
+        self._settled: dict[int, int] = {}
+        self._analysed: dict[int, float] = {}
+        self._alerts = meter.counter("ninefold_incidents_received_total", "Alert events, by what became of them.")
+        self._explained = meter.histogram("ninefold_incidents_explain_seconds", "Time to find the cause of one incident.")
+
+    def topology(self) -> Topology:
+        """The topology as it is now (a copy)."""
+        with self._lock:
+            return Topology(self._ready().topology.relations.values())
+
+    def consume(self, batches: Sequence[Batch], position: int) -> None:
+        """Take in normalised event and relation batches that reach `position` in the journal; again is the same as once."""
+        with self._lock:
+            correlator = self._ready()
+            try:
+                with self._records.session() as session:
+                    self._take(session, correlator, batches, position)
+            except BaseException:
+                self._correlator = None  # memory is ahead of the records now: read them again
+                raise
+            self._received = max([self._received, *(batch.received for batch in batches)])
+
+    def tick(self, watermark: int) -> None:
+        """Resolve what has ended, by event time: `watermark` (ns) says how far the telemetry has come."""
+        with self._lock:
+            # Straight after a consume there may be unread alerts in the journal, received later than those just read.
+            if self._received:
+                watermark, self._received = min(watermark, self._received), 0
+            if watermark - self._ticked < SECOND:
+                return
+            self._ticked = watermark
+            correlator = self._ready()
+            finished = {group.number for group in correlator.finished(watermark)}
+            quiet = [
+                group.number
+                for group in correlator.groups()
+                if watermark - group.heard > _SETTLED_NS and self._settled.get(group.number) != group.heard
+            ]
+            if finished or quiet:
+                self._close(correlator, finished, quiet)
+
+    def _close(self, correlator: Correlator, finished: set[int], quiet: Sequence[int]) -> None:
+        pages = Pages()
+        with self._records.session() as session:
+            for some in folding.chunks([*finished, *(n for n in quiet if n not in finished)]):
+                for incident in session.scalars(select(Incident).where(Incident.id.in_(some))):
+                    incident.due = True
+                    if incident.id in finished:
+                        self._end(session, incident, pages)
+            pages.write(session)
+        for number in quiet:
+            group = correlator.group(number)
+            if group is not None:
+                self._settled[number] = group.heard
+        for number in finished:
+            correlator.close(number)
+            self._settled.pop(number, None)
+            self._analysed.pop(number, None)
+
+    def _end(self, session: Session, incident: Incident, pages: Pages) -> None:
+        incident.status, incident.resolved = RESOLVED, incident.last_event
+        text = f"all alerts ended and nothing new came for {self._config.resolve_after_s:.0f} s"
+        pages.decided(incident.id, "", incident.last_event, "correlate", f"resolved {incident_key(incident.id)}: {text}")
+        if not incident.pending:
+            pages.line(incident.id, incident.last_event, "resolved", f"Resolved: {text}", actor="ninefold")
+            pages.changed("resolved", incident)
+
+    def _ready(self) -> Correlator:
+        if self._correlator is None:
+            with self._records.reading() as session:
+                self._correlator = folding.restore(session, self._config.idle_s, self._config.resolve_after_s)
+        return self._correlator
+
+    def _take(self, session: Session, correlator: Correlator, batches: Sequence[Batch], position: int) -> None:
+        reader = session.get(Position, READER)
+        done = reader.position if reader else 0
+        if position and position <= done:
+            return
+        fresh = [batch for batch in batches if batch.position == 0 or batch.position > done]
+        pages = Pages()
+        folding.write_relations(session, self._relate(correlator, fresh, pages))
+        rows = intake.rows(fresh)
+        seen = folding.known(session, [row.id for row in rows])
+        rows = [row for row in rows if row.id not in seen]
+        self._take_changes(session, correlator, [row for row in rows if row.kind in intake.CHANGES or row.kind == intake.TRUTH], pages)
+        self._take_alerts(session, correlator, [row for row in rows if row.kind in intake.CORRELATED], position, pages)
+        self._take_own(session, [row for row in rows if row.kind not in intake.CORRELATED], pages)
+        pages.write(session)
+        session.merge(Position(reader=READER, position=max(position, done)))
+
+    def _relate(self, correlator: Correlator, batches: Sequence[Batch], pages: Pages) -> list[Any]:
+        relations = intake.relations(batches)
+        before = {group.number: group.component for group in correlator.groups()} if relations else {}
+        fresh = correlator.relate(relations)
+        for group in correlator.groups() if fresh else ():
+            if before[group.number] != group.component:
+                text = f"the topology grew: its component is now {group.component}; open incidents there stay apart"
+                pages.decided(group.number, "", group.last, "correlate", text)
+        return relations
+
+    def _take_alerts(self, session: Session, correlator: Correlator, rows: Sequence[Row], position: int, pages: Pages) -> None:
+        if not rows:
+            return
+        outcome = correlator.feed(row.alert() for row in rows)
+        by_id = {row.id: row for row in rows}
+        verdicts: dict[str, int] = {}
+        for decision in outcome.decisions:
+            pages.correlated(decision)
+            if decision.moved_from is not None:
+                continue
+            verdicts[decision.verdict] = verdicts.get(decision.verdict, 0) + 1
+            row = by_id[decision.alert.id]
+            if decision.group is not None:
+                pages.event(decision.group.number, row, "alert")
+                if decision.verdict != "duplicate":
+                    pages.told(decision.group.number, row, "alert resolved" if decision.verdict == "resolved" else row.kind)
+        folding.move(session, outcome.decisions)
+        folding.write_alerts(session, rows, outcome.decisions)
+        fresh = folding.reflect(session, outcome, self._config.min_alerts, position, pages)
+        folding.merge(session, outcome.merged, pages)
+        if fresh:
+            self._look_back(session, correlator, fresh, pages)
+        for verdict, count in verdicts.items():
+            self._alerts.add(count, verdict=verdict)
+
+    def _take_changes(self, session: Session, correlator: Correlator, rows: Sequence[Row], pages: Pages) -> None:
+        for row in rows:
+            if session.get(Change, row.id) is not None:
+                continue
+            change = Change(event_id=row.id, time=row.time, kind=row.kind, entity=row.entity, title=row.title, event=row.event())
+            session.add(change)
+            if row.kind == intake.TRUTH:
+                near = Incident.first_event.between(row.time - _TRUTH_AFTER, row.time + _TRUTH_BEFORE)
+                for incident in session.scalars(select(Incident).where(near, Incident.merged_into.is_(None))):
+                    _label(correlator.topology, incident, change)
+                continue
+            for group in correlator.groups():
+                if 0 <= group.first - row.time <= BEFORE_NS and _touches(correlator.topology, row.entity, group.component):
+                    pages.event(group.number, row, "change")
+                    pages.told(group.number, row)
+        session.flush()
+
+    def _look_back(self, session: Session, correlator: Correlator, fresh: Sequence[Incident], pages: Pages) -> None:
+        first, last = min(i.first_event for i in fresh), max(i.first_event for i in fresh)
+        near = list(session.scalars(select(Change).where(Change.time.between(first - BEFORE_NS, last + _TRUTH_AFTER))))
+        for incident in fresh:
+            for change in near:
+                ago = incident.first_event - change.time
+                if change.kind == intake.TRUTH:
+                    if -_TRUTH_AFTER <= ago <= _TRUTH_BEFORE:
+                        _label(correlator.topology, incident, change)
+                elif 0 <= ago <= BEFORE_NS and _touches(correlator.topology, change.entity, incident.component):
+                    pages.events.append(
+                        {"incident": incident.id, "event_id": change.event_id, "time": change.time, "kind": change.kind, "role": "change",
+                         "fingerprint": "", "event": change.event}
+                    )  # fmt: skip
+                    pages.line(incident.id, change.time, change.kind, change.title, source=change.event["source"], entity=change.entity)
+
+    def _take_own(self, session: Session, rows: Sequence[Row], pages: Pages) -> None:
+        for row in rows:
+            if row.kind == "incident" or row.kind == intake.TRUTH or row.kind in intake.CHANGES:
+                continue
+            number = self._incident_of(session, row)
+            if number is not None and session.get(Incident, number) is not None:
+                pages.event(number, row, "other")
+                pages.told(number, row, actor=row.attributes.get("actor", ""))
+
+    def _incident_of(self, session: Session, row: Row) -> int | None:
+        ticket = session.get(Ticket, (row.source, row.source_id)) if row.kind == "ticket" else None
+        if ticket is not None:
+            ticket.status = row.status or ticket.status
+            return ticket.incident
+        try:
+            return incident_number(row.attributes[intake.INCIDENT])
+        except (KeyError, NotFound):
+            return None
+
+    def analyse_due(self) -> int:
+        """Seek the cause of incidents whose events changed and whose telemetry has reached the store; returns how many."""
+        done, stored = 0, self._store_position()
+        with self._records.reading() as session:
+            wanted = select(Incident).where(Incident.due, ~Incident.pending, Incident.merged_into.is_(None), Incident.position <= stored)
+            due = list(session.scalars(wanted.order_by(Incident.last_event.desc()).limit(20)))
+        for incident in due:
+            if wall.monotonic() - self._analysed.get(incident.id, -_AGAIN_S) < _AGAIN_S and incident.status != RESOLVED:
+                continue
+            self._analysed[incident.id] = wall.monotonic()
+            self._explain(incident)
+            done += 1
+        return done
+
+    def _explain(self, seen: Incident) -> None:
+        started = wall.monotonic()
+        with self._records.reading() as session:
+            case = cause.case_of(session, seen)
+        finding = cause.explain(self._store.query, case, self.topology())
+        pages = Pages()
+        with self._records.session() as session:
+            incident = session.get_one(Incident, seen.id)
+            before = (incident.verdict, (incident.cause or {}).get("entity"))
+            cause.keep(incident, finding)
+            # Events that came while the cause was sought make it due again.
+            incident.due = incident.position != seen.position
+            after = (incident.verdict, (incident.cause or {}).get("entity"))
+            if before != after:
+                title = f"Probable cause: {finding.summary}" if finding.cause else f"Cause undetermined: {finding.reason}"
+                pages.line(incident.id, now(), "cause", title, actor="ninefold")
+            pages.decided(incident.id, "", now(), "cause", finding.summary or finding.reason, candidates=finding.scores())
+            pages.changed("explained", incident, confidence=finding.confidence)
+            pages.write(session)
+        self._explained.observe(wall.monotonic() - started)
+
+    def acknowledge(self, key: str, actor: str, note: str = "", version: int | None = None) -> Incident:
+        """Somebody is on it. The first to acknowledge becomes its owner unless it has one.
+
+        Raises:
+            NotFound: there is no such incident.
+            Conflict: it is resolved, or `version` is given and somebody changed it since.
+        """
+
+        def change(incident: Incident) -> str:
+            if incident.status == RESOLVED:
+                raise Conflict(f"{key} is resolved; reopen it first")
+            incident.status, incident.acknowledged = ACKNOWLEDGED, incident.acknowledged or now()
+            incident.owner = incident.owner or actor
+            return f"Acknowledged by {actor}"
+
+        return self._act(key, actor, "acknowledged", note, version, change)
+
+    def resolve(self, key: str, actor: str, note: str = "", version: int | None = None) -> Incident:
+        """It is over; the note says what fixed it. New alerts open a new incident.
+
+        Raises:
+            NotFound, Conflict: as for `acknowledge`.
+        """
+
+        def change(incident: Incident) -> str:
+            if incident.status == RESOLVED:
+                raise Conflict(f"{key} is already resolved")
+            incident.status, incident.resolved, incident.fixed_by = RESOLVED, now(), note or incident.fixed_by
+            return f"Resolved by {actor}"
+
+        with self._lock:
+            incident = self._act(key, actor, "resolved", note, version, change)
+            self._ready().close(incident.id)
+            return incident
+
+    def reopen(self, key: str, actor: str, note: str = "", version: int | None = None) -> Incident:
+        """It is not over after all; its alerts find it again.
+
+        Raises:
+            NotFound, Conflict: as for `acknowledge`; Conflict also when it is open.
+            Refused: it has become part of another incident.
+        """
+
+        def change(incident: Incident) -> str:
+            if incident.merged_into is not None:
+                raise Refused(f"{key} is part of {incident_key(incident.merged_into)}; reopen that one")
+            if incident.status != RESOLVED:
+                raise Conflict(f"{key} is not resolved")
+            incident.status, incident.resolved = OPEN, None
+            return f"Reopened by {actor}"
+
+        with self._lock:
+            incident = self._act(key, actor, "reopened", note, version, change)
+            correlator = self._ready()
+            if correlator.group(incident.id) is None:
+                with self._records.reading() as session:
+                    states = session.scalars(select(AlertState).where(AlertState.incident == incident.id).order_by(AlertState.first))
+                    folding.adopt(correlator, incident, list(states))
+            return incident
+
+    def assign(self, key: str, actor: str, owner: str, note: str = "", version: int | None = None) -> Incident:
+        """Give it an owner, "" for none.
+
+        Raises:
+            NotFound, Conflict: as for `acknowledge`.
+        """
+
+        def change(incident: Incident) -> str:
+            incident.owner = owner
+            return f"Assigned to {owner} by {actor}" if owner else f"Owner removed by {actor}"
+
+        return self._act(key, actor, "assigned", note, version, change)
+
+    def verdict(self, key: str, actor: str, verdict: str, note: str = "", version: int | None = None) -> Incident:
+        """What a person thinks of it: useful, noise, wrong_cause.
+
+        Raises:
+            NotFound, Conflict: as for `acknowledge`.
+            Refused: the verdict is not one of these words.
+        """
+        if verdict not in VERDICTS:
+            raise Refused(f"the verdict {verdict!r} is not known; use one of {', '.join(VERDICTS)}")
+
+        def change(incident: Incident) -> str:
+            incident.feedback = verdict
+            return f"{actor} says: {verdict.replace('_', ' ')}"
+
+        return self._act(key, actor, "verdict", note, version, change)
+
+    def _act(self, key: str, actor: str, kind: str, note: str, version: int | None, change: Callable[[Incident], str]) -> Incident:
+        pages = Pages()
+        with self._records.session() as session:
+            incident = session.get(Incident, incident_number(key))
+            if incident is None:
+                raise NotFound(f"there is no incident {key!r}")
+            if version is not None and version != incident.version:
+                raise Conflict(f"{key} was changed by somebody else; reread it and decide again")
+            title = change(incident)
+            pages.line(incident.id, now(), kind, title, body=note, actor=actor)
+            pages.changed(kind, incident, actor=actor, note=note)
+            session.add(Audit(actor=actor, action=f"incident {kind}", target=incident_key(incident.id), detail={"note": note}))
+            pages.write(session)
+            session.flush()
+            return incident
+
+
+def _touches(topology: Topology, entity: str, component: str) -> bool:
+    return not entity or topology.component(entity) == component
+
+
+def _label(topology: Topology, incident: Incident, change: Change) -> None:
+    """Note the truth of a labelled data set, when it is about the incident's part of the topology."""
+    known = topology.component(change.entity) != change.entity
+    if known and topology.component(change.entity) != incident.component:
+        return
+    attributes = change.event["attributes"]
+    incident.truth = {"entity": change.entity, "kind": attributes.get("fault_type", ""), "text": change.title}

@@ -1,0 +1,307 @@
+"""The book of runs: each method is one transaction that moves a run on and tells others by an outbox row.
+
+Whoever works on a run holds its lease; a method called without it raises `Conflict`, so that two processes (or one that was thought
+dead) never write the same run.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from ninefold.ground.clock import SECOND, iso, now
+from ninefold.ground.errors import Conflict, NotFound
+from ninefold.plugin import Risk
+from ninefold.store.records.base import Outbox, Records
+from ninefold.store.records.incidents import incident_key
+from ninefold.store.records.workflows import UNFINISHED, Approval, Definition, Run, Step
+from ninefold.workflows.context import incident_view
+from ninefold.workflows.language import Workflow, parse
+from ninefold.workflows.mask import Mask
+from ninefold.workflows.tickets import mirror
+
+LEASE_S = 15.0
+_PROCESS = secrets.token_hex(4)
+_OUTPUT_BYTES = 256 << 10
+_BODY_CHARS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a run a step stands."""
+
+    id: str
+    number: int
+    uses: str
+    risk: Risk
+
+
+@dataclass(slots=True)
+class StepState:
+    """How far a step has come."""
+
+    status: str
+    output: dict[str, Any] | None = None
+    error: str = ""
+    sent: bool = False
+
+
+@dataclass(slots=True)
+class Standing:
+    """A run as the book has it: `answers` holds the latest question about each step, `ending` the verdict while steps are taken back."""
+
+    workflow: Workflow
+    steps: dict[str, StepState] = field(default_factory=dict)
+    answers: dict[str, Approval] = field(default_factory=dict)
+    ending: dict[str, Any] | None = None
+
+
+def tell(session: Session, run: Run, kind: str, title: str, *, topic: str = "run", key: str = "", **data: Any) -> None:
+    """Add the outbox row of a transition; it comes back through the front door as an event of the run's incident."""
+    incident = incident_key(run.incident) if run.incident is not None else ""
+    about = {"incident": incident, "workflow": run.workflow, "run": run.id, "entity": run.entity, "title": title}
+    session.add(Outbox(topic=topic, kind=kind, key=key or str(run.id), data=about | data))
+
+
+class Book:
+    """The runs of one database, as one process works on them.
+
+    Args:
+        records: the database.
+        mask: takes secrets out of whatever is written.
+    """
+
+    def __init__(self, records: Records, mask: Mask) -> None:
+        self._records, self.mask = records, mask
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{_PROCESS}:{secrets.token_hex(4)}"
+
+    def claim(self, room: int, concurrency: Mapping[str, int]) -> list[tuple[int, float]]:
+        """Take up to `room` runs that may go on now: queued ones, and those whose worker died.
+
+        Args:
+            room: how many.
+            concurrency: workflow -> its limit; 1 for one that no longer exists.
+
+        Returns:
+            (run, seconds since its trigger) of each.
+        """
+        with self._records.reading() as session:
+            others = and_(Run.status == "running", Run.lease_owner != self._owner)
+            if session.scalar(select(Run.id).where(or_(Run.status == "queued", others)).limit(1)) is None:
+                return []
+        with self._records.session() as session:
+            time = now()
+            self._take_from_the_dead(session, time)
+            running = {name: int(count) for name, count in session.execute(_busy())}
+            waiting = session.scalars(select(Run.workflow).where(Run.status == "queued").group_by(Run.workflow).order_by(func.min(Run.id)))
+            taken: list[Run] = []
+            for workflow in waiting.all():
+                free = min(room - len(taken), concurrency.get(workflow, 1) - running.get(workflow, 0))
+                taken += session.scalars(_next(workflow).limit(free)) if free > 0 else []
+            for run in taken:
+                run.status, run.lease_owner, run.lease_until = "running", self._owner, time + int(LEASE_S * SECOND)
+                if run.started is None:
+                    run.started = time
+                    tell(session, run, "started", f"Workflow {run.workflow} started: {run.trigger}")
+            return [(run.id, (time - run.triggered) / SECOND) for run in taken]
+
+    def renew(self) -> set[int]:
+        """Prolong the leases held; returns the runs they are for."""
+        held = and_(Run.lease_owner == self._owner, Run.status == "running")
+        with self._records.session() as session:
+            session.execute(update(Run).where(held).values(lease_until=now() + int(LEASE_S * SECOND)))
+            return set(session.scalars(select(Run.id).where(held)))
+
+    def release(self, run_id: int) -> None:
+        """Give a run back unfinished: the next worker goes on behind its last finished step."""
+        with self._records.session() as session:
+            run = self._held(session, run_id)
+            run.status, run.lease_owner = "queued", ""
+
+    def load(self, run_id: int) -> Standing:
+        """How a run stands.
+
+        Raises:
+            Conflict: the lease is lost.
+        """
+        with self._records.reading() as session:
+            run = self._held(session, run_id)
+            definition = session.get_one(Definition, run.digest)
+            standing = Standing(_parsed(definition.source), ending=run.context.get("ending"))
+            for step in session.scalars(select(Step).where(Step.run == run_id)):
+                standing.steps[step.id] = StepState(step.status, step.output, step.error, step.sent)
+            for approval in session.scalars(select(Approval).where(Approval.run == run_id).order_by(Approval.id)):
+                standing.answers[approval.step] = approval
+            return standing
+
+    def view(self, run_id: int) -> dict[str, Any]:
+        """What expressions see, but for the steps: `incident` as it is now, `event`, `vars`, `run`."""
+        with self._records.reading() as session:
+            run = session.get_one(Run, run_id)
+            about = {"id": run.id, "workflow": run.workflow, "trigger": run.trigger, "started": iso(run.started or run.created)}
+            event, variables = run.context.get("event", {}), run.context.get("vars", {})
+            return {"incident": incident_view(session, run.incident), "event": event, "vars": variables, "run": about}
+
+    def begin(self, run_id: int, place: Place, ask: Mapping[str, Any]) -> None:
+        """An attempt begins: from here until its answer is written, nobody knows whether it was carried out."""
+        with self._records.session() as session:
+            run = self._held(session, run_id)
+            step = self._step(session, run_id, place)
+            step.status, step.input, step.error, step.sent = "running", self.mask(dict(ask)), "", True
+            step.attempts, step.started = step.attempts + 1, step.started or now()
+            again = f", attempt {step.attempts}" if step.attempts > 1 else ""
+            self._tell_step(session, run, place, "running", f"Workflow {run.workflow}: step {place.id} started{again}")
+
+    def trouble(self, run_id: int, place: Place, error: str) -> None:
+        """An attempt was not carried out and is tried again."""
+        with self._records.session() as session:
+            self._held(session, run_id)
+            step = self._step(session, run_id, place)
+            step.status, step.error, step.sent = "retrying", self.mask(error), False
+
+    def answered(self, run_id: int, place: Place, output: Mapping[str, Any], *, done: bool) -> dict[str, Any]:
+        """Write an answer; `done` ends the step, otherwise its proof is still to come. Returns the answer as kept: without secrets,
+        and without its content if that is too long to keep; only this is used from now on, so a resumed run sees the same."""
+        kept: dict[str, Any] = self.mask(dict(output))
+        size = len(orjson.dumps(kept))
+        if size > _OUTPUT_BYTES:
+            kept = {"omitted": f"the answer had {size} bytes; {_OUTPUT_BYTES} are kept"}
+        with self._records.session() as session:
+            run = self._held(session, run_id)
+            step = self._step(session, run_id, place)
+            step.output = kept
+            mirror(session, place.uses.partition(".")[0], run.incident, kept)
+            if done:
+                self._close(session, run, step, place, "succeeded", "")
+            else:
+                step.status = "verifying"
+        return kept
+
+    def end(self, run_id: int, place: Place, status: str, error: str = "", *, sent: bool = False) -> None:
+        """A step is over: succeeded, failed, skipped or rejected; `sent` if its action was, or may have been, carried out."""
+        with self._records.session() as session:
+            run = self._held(session, run_id)
+            step = self._step(session, run_id, place)
+            step.sent = sent
+            self._close(session, run, step, place, status, self.mask(error))
+
+    def ask(self, run_id: int, place: Place, kind: str, question: str, ask: Mapping[str, Any], *, role: str, ttl_s: float) -> None:
+        """Put a question to people; the run waits and its lease ends.
+
+        Args:
+            run_id: the run.
+            place: its id is "" for a question about the whole run.
+            kind: step, run or unknown, as in `Approval`.
+            question: what it is about, for people.
+            ask: exactly what will be sent.
+            role: the lowest role that may answer.
+            ttl_s: when the question expires.
+        """
+        shown, time = self.mask(dict(ask)), now()
+        with self._records.session() as session:
+            run = self._held(session, run_id)
+            if place.id:
+                step = self._step(session, run_id, place)
+                step.status, step.input = ("unknown" if kind == "unknown" else "waiting"), shown
+                step.error = self.mask(question) if kind == "unknown" else ""
+            run.status, run.lease_owner = "waiting", ""
+            approval = Approval(
+                run=run_id, step=place.id, kind=kind, workflow=run.workflow, incident=run.incident, uses=place.uses, risk=place.risk,
+                role=role, question=self.mask(question), ask=shown, requested=time, expires=time + int(ttl_s * SECOND),
+            )  # fmt: skip
+            session.add(approval)
+            session.flush()
+            about = {"step": place.id, "uses": place.uses, "risk": place.risk, "status": "waiting"}
+            title = f"Approval needed: {approval.question}"
+            tell(session, run, "requested", title, topic="approval", key=str(approval.id), **about)
+
+    def conclude(self, run_id: int, status: str, error: str) -> None:
+        """Write down how a run will end once its steps have been taken back."""
+        with self._records.session() as session:
+            run = self._held(session, run_id)
+            run.context = {**run.context, "ending": {"status": status, "error": self.mask(error)}}
+
+    def finish(self, run_id: int, status: str, error: str = "") -> None:
+        """End a run."""
+        with self._records.session() as session:
+            run = self._held(session, run_id)
+            run.status, run.error, run.finished, run.lease_owner = status, self.mask(error), now(), ""
+            severity = "info" if status == "succeeded" else "warning"
+            title = f"Workflow {run.workflow} {status}" + (f": {run.error}" if run.error else "")
+            tell(session, run, "finished", title, status=status, error=run.error, severity=severity)
+
+    def _held(self, session: Session, run_id: int) -> Run:
+        run = session.get(Run, run_id)
+        if run is None:
+            raise NotFound(f"there is no run {run_id}")
+        if run.lease_owner != self._owner or run.status != "running":
+            raise Conflict(f"run {run_id} is {run.status} and not this worker's any more")
+        return run
+
+    def _step(self, session: Session, run_id: int, place: Place) -> Step:
+        step = session.get(Step, (run_id, place.id))
+        if step is None:
+            step = Step(
+                run=run_id, id=place.id, number=place.number, uses=place.uses, risk=place.risk, status="running", attempts=0, input={}
+            )
+            session.add(step)
+        return step
+
+    def _close(self, session: Session, run: Run, step: Step, place: Place, status: str, error: str) -> None:
+        step.status, step.error, step.finished = status, error, now()
+        body = orjson.dumps(step.output).decode()[:_BODY_CHARS] if step.output else ""
+        title = f"Workflow {run.workflow}: step {place.id} {status}" + (f": {error}" if error else "")
+        self._tell_step(session, run, place, status, title, body=body, error=error)
+
+    def _tell_step(self, session: Session, run: Run, place: Place, status: str, title: str, **more: str) -> None:
+        tell(session, run, "step", title, step=place.id, uses=place.uses, risk=place.risk, status=status, **more)
+
+    def _take_from_the_dead(self, session: Session, time: int) -> None:
+        for run in session.scalars(select(Run).where(Run.status == "running", Run.lease_owner != self._owner)):
+            if run.lease_until < time or _is_dead(run.lease_owner):
+                run.status, run.lease_owner = "queued", ""
+        session.flush()
+
+
+def _busy() -> Any:
+    return select(Run.workflow, func.count()).where(Run.status == "running").group_by(Run.workflow)
+
+
+def _next(workflow: str) -> Any:
+    """Queued runs of a workflow, oldest first, but none while an older one for the same incident is unfinished."""
+    older = aliased(Run)
+    blocked = exists().where(
+        older.workflow == Run.workflow, older.incident == Run.incident, older.id < Run.id, older.status.in_(UNFINISHED)
+    )
+    mine = or_(Run.incident.is_(None), ~blocked)
+    return select(Run).where(Run.workflow == workflow, Run.status == "queued", mine).order_by(Run.id)
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether a worker's process has ended, as far as this machine can tell: then nobody waits for its lease to run out."""
+    host, pid, process, _ = owner.split(":")
+    if host != socket.gethostname():
+        return False
+    if int(pid) == os.getpid():
+        return process != _PROCESS  # this process has inherited the number, as in a restarted container
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+@lru_cache(maxsize=256)
+def _parsed(source: str) -> Workflow:
+    return parse(source)
