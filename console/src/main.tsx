@@ -1,0 +1,126 @@
+/** The console: who is calling, which view the address names, and the frame around it. */
+import { render } from 'preact'
+import { useEffect, useState } from 'preact/hooks'
+import 'uplot/dist/uPlot.min.css'
+import { me, Problem, signIn, whoAmI } from './core/api'
+import { startClock } from './core/clock'
+import { startKeys } from './core/keys'
+import { startLive } from './core/live'
+import { go, path, startRouter } from './core/router'
+import { ExplorePage } from './pages/explore'
+import { IncidentPage } from './pages/incident'
+import { IncidentsPage } from './pages/incidents'
+import { LoginPage } from './pages/login'
+import { QueryPage } from './pages/query'
+import { RoadmapPage } from './pages/roadmap'
+import { SourcesPage } from './pages/sources'
+import { RunPage, WorkflowPage, WorkflowsPage } from './pages/workflows'
+import { Empty, Trouble } from './parts/bits'
+import { Page } from './parts/page'
+import { Shell } from './parts/shell'
+import { Toast } from './parts/toast'
+import './style/base.css'
+import './style/frame.css'
+import './style/parts.css'
+import './style/blocks.css'
+import './style/incidents.css'
+import './style/drawings.css'
+import './style/runs.css'
+import './style/views.css'
+
+function Home() {
+  useEffect(() => go('/incidents', true), [])
+  return null
+}
+
+function View() {
+  const [, root = '', name = '', tab = ''] = path.value.split('/').map(decodeURIComponent)
+  switch (root) {
+    case '':
+    case 'login':
+      return <Home />
+    case 'incidents':
+      return name ? <IncidentPage key={name} id={name} tab={tab} /> : <IncidentsPage />
+    case 'explore':
+      return <ExplorePage />
+    case 'workflows':
+      return name ? <WorkflowPage key={name} name={name} /> : <WorkflowsPage />
+    case 'runs':
+      return name ? <RunPage key={name} id={name} /> : <WorkflowsPage />
+    case 'sources':
+      return <SourcesPage />
+    case 'query':
+      return <QueryPage />
+    case 'roadmap':
+      return <RoadmapPage number={Number(name) || 0} />
+    default:
+      return (
+        <Page title="Not found">
+          <Empty title={`There is no page at ${path.value}.`}>
+            <p>
+              <a href="/incidents">Go to the incidents</a>
+            </p>
+          </Empty>
+        </Page>
+      )
+  }
+}
+
+/** A link with `#token=…` signs in once; the token leaves the address before anything else happens. */
+async function arrive(): Promise<string> {
+  const token = new URLSearchParams(location.hash.slice(1)).get('token')
+  if (!token) {
+    await whoAmI()
+    return ''
+  }
+  history.replaceState(null, '', location.pathname + location.search)
+  try {
+    await signIn(token)
+    return ''
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error
+    me.value = null
+    return error.message
+  }
+}
+
+function Console() {
+  const [said, say] = useState('')
+  const [problem, setProblem] = useState<Problem | null>(null)
+  const begin = (): void => {
+    setProblem(null)
+    arrive().then(say, (error: Problem) => setProblem(error))
+  }
+  useEffect(() => {
+    const linked = (): void => {
+      if (location.hash.startsWith('#token=')) begin()
+    }
+    begin()
+    addEventListener('hashchange', linked)
+    return () => removeEventListener('hashchange', linked)
+  }, [])
+  if (problem) {
+    return (
+      <main class="login">
+        <Trouble problem={problem} retry={begin} />
+      </main>
+    )
+  }
+  if (me.value === undefined) return null
+  if (me.value === null) return <LoginPage said={said} />
+  return (
+    <>
+      <div class="frame">
+        <Shell />
+        <View />
+      </div>
+      <Toast />
+    </>
+  )
+}
+
+startRouter()
+startClock()
+startKeys()
+startLive()
+render(<Console />, document.body)

@@ -1,0 +1,173 @@
+/** Explore: any series with the band it was expected in, several on one time axis. */
+import { useEffect, useRef, useState } from 'preact/hooks'
+import { query } from '../core/api'
+import { clockTime, entityName, epoch, unitName } from '../core/format'
+import { useCommands } from '../core/keys'
+import { useResource } from '../core/resource'
+import { go, params, withParams } from '../core/router'
+import type { Items, Series } from '../core/types'
+import { Badge, Button, Empty, Key, Trouble, Waiting } from '../parts/bits'
+import type { Window } from '../parts/chart'
+import { Lens } from '../parts/icons'
+import { Page } from '../parts/page'
+import { SeriesChart } from '../parts/series'
+
+const RANGES: Record<string, number> = { '15m': 900, '1h': 3600, '6h': 21_600, '24h': 86_400, all: 0 }
+const DEFAULT = '1h'
+const FRESH_S = 15
+const TYPING_MS = 150
+const MANY = 60
+
+interface View {
+  range: string
+  window: Partial<Window>
+  zoomed: boolean
+}
+
+function useView(): View {
+  const [now, setNow] = useState(Date.now() / 1000)
+  useEffect(() => {
+    const timer = setInterval(() => !document.hidden && setNow(Date.now() / 1000), FRESH_S * 1000)
+    return () => clearInterval(timer)
+  }, [])
+  const [from, to] = [params.value.get('from'), params.value.get('to')]
+  const range = params.value.get('range') ?? DEFAULT
+  if (from && to) return { range: '', window: { from: epoch(from), to: epoch(to) }, zoomed: true }
+  const length = RANGES[range]
+  return { range, zoomed: false, window: length ? { from: Math.floor(now) - length, to: Math.floor(now) } : {} }
+}
+
+export function ExplorePage() {
+  const chosen = params.value.getAll('series')
+  const view = useView()
+  const [typed, type] = useState('')
+  const [asked, ask] = useState('')
+  const field = useRef<HTMLInputElement>(null)
+  useEffect(() => {
+    const timer = setTimeout(() => ask(typed), TYPING_MS)
+    return () => clearTimeout(timer)
+  }, [typed])
+  const found = useResource<Items<Series>>(query('series', { q: asked, limit: MANY }), 'source')
+  useCommands([{ key: '/', label: 'Search a series', run: () => field.current?.select() }], [])
+
+  const show = (series: string[]): void => {
+    const next = new URLSearchParams(params.value)
+    next.delete('series')
+    for (const each of series) next.append('series', each)
+    go(`/explore?${next}`)
+  }
+  const toggle = (id: string): void => show(chosen.includes(id) ? chosen.filter((each) => each !== id) : [...chosen, id])
+  const zoom = ({ from, to }: Window): void =>
+    go(withParams({ range: null, from: new Date(from * 1000).toISOString(), to: new Date(to * 1000).toISOString() }))
+
+  return (
+    <Page
+      title="Explore"
+      fixed
+      controls={
+        <>
+          {view.zoomed && (
+            <span class="zoomed">
+              <span class="number">
+                {clockTime(view.window.from ?? 0, false)} to {clockTime(view.window.to ?? 0, false)}
+              </span>
+              <Button onClick={() => go(withParams({ from: null, to: null, range: null }))}>Reset zoom</Button>
+            </span>
+          )}
+          <div class="pills" role="group" aria-label="Time range">
+            {Object.keys(RANGES).map((range) => (
+              <button
+                type="button"
+                class={range === view.range ? 'here' : ''}
+                aria-pressed={range === view.range}
+                onClick={() => go(withParams({ range: range === DEFAULT ? null : range, from: null, to: null }))}
+              >
+                {range}
+              </button>
+            ))}
+          </div>
+        </>
+      }
+    >
+      <div class="explore">
+        <section class="finder" aria-label="Series">
+          <search class="search wide">
+            <Lens />
+            <input
+              ref={field}
+              type="search"
+              placeholder="Search a series"
+              aria-label="Search a series"
+              value={typed}
+              onInput={(event) => type(event.currentTarget.value)}
+              onKeyDown={(event) => {
+                const first = found.data?.items[0]
+                if (event.key === 'Enter' && first) toggle(first.series)
+                if (event.key === 'Escape') event.currentTarget.blur()
+              }}
+            />
+            <Key>/</Key>
+          </search>
+          {found.problem && <Trouble problem={found.problem} retry={found.reload} />}
+          {found.data && <SeriesList items={found.data.items} chosen={chosen} toggle={toggle} searched={asked} />}
+          {!found.data && !found.problem && <Waiting what="the series" />}
+        </section>
+        <div class="explore-charts">
+          {chosen.map((series) => (
+            <SeriesChart
+              key={series}
+              series={series}
+              window={view.window}
+              height={chosen.length > 2 ? 150 : 210}
+              sync="explore"
+              onZoom={zoom}
+              onRemove={() => toggle(series)}
+              details
+              every={view.range === 'all' ? FRESH_S : 0}
+            />
+          ))}
+          {!chosen.length && Boolean(found.data?.items.length) && (
+            <Empty title="Choose a series on the left.">
+              <p>It is drawn with the band Ninefold expects it in; points outside the band are red, changes are marked ◆. Drag over a chart to zoom.</p>
+            </Empty>
+          )}
+        </div>
+      </div>
+    </Page>
+  )
+}
+
+function SeriesList(props: { items: readonly Series[]; chosen: readonly string[]; toggle: (id: string) => void; searched: string }) {
+  const { items, chosen, toggle, searched } = props
+  if (!items.length && searched) return <Empty title={`No series matches “${searched}”.`} />
+  if (!items.length) {
+    return (
+      <Empty title="No metric has arrived yet.">
+        <p>
+          Point Prometheus or an OpenTelemetry SDK here: the lines are on <a href="/sources">Sources</a>.
+        </p>
+      </Empty>
+    )
+  }
+  return (
+    <ul class="series-list">
+      {items.map((each) => {
+        const here = chosen.includes(each.series)
+        return (
+          <li key={each.series}>
+            <button type="button" class={here ? 'here' : ''} aria-pressed={here} onClick={() => toggle(each.series)} title={labels(each)}>
+              <span class="cut strong">{each.name}</span>
+              <span class="cut soft">{each.entity ? entityName(each.entity) : labels(each)}</span>
+              {unitName(each.unit) && <Badge>{unitName(each.unit)}</Badge>}
+            </button>
+          </li>
+        )
+      })}
+    </ul>
+  )
+}
+
+const labels = ({ attributes }: Series): string =>
+  Object.entries(attributes)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(', ')

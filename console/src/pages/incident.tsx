@@ -1,0 +1,394 @@
+/** One incident: cause, first failures, impact; then all that speaks for it. */
+import { useState } from 'preact/hooks'
+import { clockTime, entityName, epoch, offset, plural, span, whole } from '../core/format'
+import { useCommands } from '../core/keys'
+import { useResource } from '../core/resource'
+import { go } from '../core/router'
+import type { IncidentDetail, Items, LedgerItem, OpsEvent, TimelineItem } from '../core/types'
+import { IncidentActions, Verdict } from '../parts/actions'
+import { ApprovalCard } from '../parts/approval'
+import { Age, At, Badge, Confidence, Empty, Entity, Section, StatusBadge, Trouble, Waiting } from '../parts/bits'
+import { Candidates, TrueFault } from '../parts/cause'
+import type { Window } from '../parts/chart'
+import { Arrow, Back, healthOf, Shape } from '../parts/icons'
+import { AffectedMap } from '../parts/map'
+import { Page, Tabs } from '../parts/page'
+import { RunLine } from '../parts/run'
+import { SeriesChart } from '../parts/series'
+import { Ledger, Timeline } from '../parts/timeline'
+
+const BEFORE_S = 1800
+const AFTER_S = 600
+const FIRST_FAILURES = 3
+
+/** The time an incident's charts show: some calm before it, some quiet after it, on whole minutes. */
+export function windowOf(incident: IncidentDetail): Window {
+  const ends = epoch(incident.resolved ?? incident.last_event)
+  const minute = (seconds: number): number => Math.round(seconds / 60) * 60
+  const length = Math.max(BEFORE_S, ends - epoch(incident.opened))
+  return { from: minute(epoch(incident.opened) - length), to: minute(Math.min(Date.now() / 1000, ends + AFTER_S)) }
+}
+
+export function IncidentPage({ id, tab }: { id: string; tab: string }) {
+  const { data, problem, reload } = useResource<IncidentDetail>(`incidents/${id}`, 'incident', 'alert', 'run', 'approval')
+  useCommands([{ key: 'Backspace', label: 'Back to the incidents', run: () => go(`/incidents?selected=${id}`) }], [id])
+  const root = `/incidents/${id}`
+  const tabs = [
+    { href: root, text: 'Overview', here: tab === '' },
+    { href: `${root}/timeline`, text: 'Timeline', here: tab === 'timeline' },
+    { href: `${root}/alerts`, text: 'Alerts', count: data?.alerts, here: tab === 'alerts' },
+    { href: `${root}/why`, text: 'Why?', here: tab === 'why' },
+  ]
+  return (
+    <Page
+      title={`${id}${data ? ` ${data.title}` : ''}`}
+      heading={
+        <h1 class="crumbs">
+          <a href={`/incidents?selected=${id}`} aria-label="Incidents">
+            <Back /> Incidents
+          </a>
+          <span>{id}</span>
+        </h1>
+      }
+      tabs={<Tabs label="Parts of the incident" items={tabs} />}
+    >
+      {problem && !data && <Trouble problem={problem} retry={reload} />}
+      {!data && !problem && <Waiting what={id} />}
+      {data && (
+        <div class="incident">
+          <IncidentHead incident={data} />
+          {tab === '' && <Overview incident={data} />}
+          {tab === 'timeline' && <TimelineTab incident={data} />}
+          {tab === 'alerts' && <Alerts events={data.events} zero={data.opened} />}
+          {tab === 'why' && <WhyTab incident={data} />}
+        </div>
+      )}
+    </Page>
+  )
+}
+
+function IncidentHead({ incident }: { incident: IncidentDetail }) {
+  const ended = incident.resolved
+  return (
+    <header class="incident-head">
+      <div>
+        <h2>
+          <Shape health={incident.severity} size={13} /> {incident.title}{' '}
+          {incident.entity && (
+            <span class="soft">
+              on <Entity name={incident.entity} />
+            </span>
+          )}
+        </h2>
+        <p class="soft facts">
+          <StatusBadge incident={{ ...incident, needs: '' }} />
+          <span>
+            opened <At time={incident.opened} />
+          </span>
+          <span>
+            {ended ? (
+              `lasted ${span(epoch(ended) - epoch(incident.opened))}`
+            ) : (
+              <>
+                for <Age time={incident.opened} />
+              </>
+            )}
+          </span>
+          <span>
+            {plural(incident.alerts, 'alert')} on {plural(incident.entities, 'entity', 'entities')}
+          </span>
+          <span>{incident.owner ? `owner ${incident.owner}` : 'no owner'}</span>
+        </p>
+      </div>
+      <IncidentActions incident={incident} full />
+    </header>
+  )
+}
+
+function Overview({ incident }: { incident: IncidentDetail }) {
+  const [zoom, setZoom] = useState<Window | null>(null)
+  const waiting = incident.approvals.filter(({ status }) => status === 'waiting')
+  const shown = zoom ?? windowOf(incident)
+  return (
+    <>
+      {waiting.map((approval) => (
+        <ApprovalCard key={approval.id} approval={approval} />
+      ))}
+      <Story incident={incident} />
+      <div class="columns">
+        <div class="column-main">
+          {incident.charts.length > 0 && (
+            <Section
+              title="What moved"
+              note="value, expected band, changes ◆"
+              aside={
+                zoom ? (
+                  <button type="button" class="button small" onClick={() => setZoom(null)}>
+                    Reset zoom
+                  </button>
+                ) : (
+                  <span class="soft">drag to zoom</span>
+                )
+              }
+            >
+              {incident.charts.map((chart, index) => (
+                <SeriesChart
+                  key={chart.series}
+                  series={chart.series}
+                  title={chart.title}
+                  window={shown}
+                  height={index === incident.charts.length - 1 ? 166 : 134}
+                  times={index === incident.charts.length - 1}
+                  sync={incident.id}
+                  onZoom={setZoom}
+                />
+              ))}
+            </Section>
+          )}
+          <Section title="Affected services" note={plural(incident.map.nodes.length, 'entity', 'entities')}>
+            {incident.map.nodes.length ? (
+              <AffectedMap map={incident.map} label={`Services around ${incident.id}`} />
+            ) : (
+              <Empty title="No relation between entities is known; send traces to draw the map." />
+            )}
+          </Section>
+          {incident.patterns.length > 0 && <Patterns incident={incident} />}
+        </div>
+        <div class="column-side">
+          <Section title={incident.verdict === 'determined' ? 'Why this cause' : 'Candidates'} note={incident.verdict === 'undetermined' ? <Badge tone="warning">undetermined</Badge> : undefined}>
+            {incident.reason && <p class="reason">{incident.reason}</p>}
+            <TrueFault incident={incident} candidates={incident.candidates} />
+            <Candidates incident={incident} />
+            <Verdict incident={incident} />
+          </Section>
+          <Section title="Workflow runs">
+            {incident.runs.map((run) => (
+              <RunLine key={run.id} run={run} />
+            ))}
+            {!incident.runs.length && <p class="soft">None yet; press w or “Run workflow” to start one.</p>}
+          </Section>
+          <Tickets incident={incident} />
+          <Similar incident={incident} />
+        </div>
+      </div>
+    </>
+  )
+}
+
+/** Cause, first failures, impact: the incident read from left to right. */
+function Story({ incident }: { incident: IncidentDetail }) {
+  const failures = incident.events.filter(({ kind }) => kind === 'alert' || kind === 'anomaly').toSorted((a, b) => epoch(a.time) - epoch(b.time))
+  const first = failures.slice(0, FIRST_FAILURES)
+  const worst = incident.map.nodes.filter(({ state }) => state === 'affected').toSorted((a, b) => a.x - b.x)
+  const change = incident.changes.find(({ entity }) => entity === incident.cause?.entity) ?? incident.changes[0]
+  return (
+    <section class="story" aria-label="Cause, first failures, impact">
+      <div>
+        <h3>Cause</h3>
+        {incident.cause ? (
+          <>
+            <p class="story-main cause-text">
+              <Entity name={incident.cause.entity} /> <Confidence value={incident.confidence} />
+            </p>
+            <p>{incident.cause.summary || incident.cause.kind}</p>
+          </>
+        ) : (
+          <>
+            <p class="story-main">Undetermined</p>
+            <p>{incident.reason || 'The evidence does not single out one entity.'}</p>
+          </>
+        )}
+        {change && (
+          <p class="soft">
+            <span class="change-mark" aria-hidden="true" /> {clockTime(change.time)} {change.title}
+          </p>
+        )}
+      </div>
+      <span class="story-arrow">
+        <Arrow />
+      </span>
+      <div>
+        <h3>First failures</h3>
+        {first.map((event) => (
+          <p key={event.id} class="story-event">
+            <Shape health={healthOf(event.severity)} size={9} />
+            <span class="number soft">{offset(event.time, first[0]?.time ?? event.time)}</span>
+            <span class="clamp" title={event.title}>
+              {event.entity && <strong>{entityName(event.entity)} </strong>}
+              {event.title}
+            </span>
+          </p>
+        ))}
+        {!first.length && <p class="soft">No alert has been kept.</p>}
+      </div>
+      <span class="story-arrow">
+        <Arrow />
+      </span>
+      <div>
+        <h3>Impact</h3>
+        <p class="story-main">
+          {plural(incident.entities, 'entity', 'entities')}, {plural(incident.alerts, 'alert')}
+        </p>
+        {worst.length > 0 && <p class="clamp">{worst.map(({ label }) => label).join(', ')}</p>}
+        <p class="soft">
+          last event <At time={incident.last_event} />
+        </p>
+      </div>
+    </section>
+  )
+}
+
+function Patterns({ incident }: { incident: IncidentDetail }) {
+  return (
+    <Section title="Log patterns that surged" note="during the incident against the usual">
+      <div class="table-wrap">
+        <table class="table">
+          <thead>
+            <tr>
+              <th>
+                <span class="hidden">Severity</span>
+              </th>
+              <th>Pattern</th>
+              <th class="number">Lines</th>
+              <th class="number">Usual</th>
+            </tr>
+          </thead>
+          <tbody>
+            {incident.patterns.map((pattern) => (
+              <tr key={pattern.pattern}>
+                <td>
+                  <Shape health={healthOf(pattern.severity)} size={10} />
+                </td>
+                <td class="mono wrap">{pattern.template}</td>
+                <td class="number strong">{whole(pattern.count)}</td>
+                <td class="number soft">{pattern.usual < 10 ? Number(pattern.usual.toFixed(1)) : whole(pattern.usual)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Section>
+  )
+}
+
+function Tickets({ incident }: { incident: IncidentDetail }) {
+  if (!incident.tickets.length) return null
+  return (
+    <Section title="Tickets">
+      <ul class="lines">
+        {incident.tickets.map((ticket) => (
+          <li key={ticket.id}>
+            {/^https?:/.test(ticket.url) ? (
+              <a href={ticket.url} target="_blank" rel="noreferrer">
+                {ticket.system} #{ticket.id}
+              </a>
+            ) : (
+              <strong>
+                {ticket.system} #{ticket.id}
+              </strong>
+            )}
+            <span class="push">
+              <Badge>{ticket.status}</Badge>
+            </span>
+          </li>
+        ))}
+      </ul>
+    </Section>
+  )
+}
+
+function Similar({ incident }: { incident: IncidentDetail }) {
+  return (
+    <Section title="Similar incidents">
+      {incident.similar.length ? (
+        <ul class="lines similar">
+          {incident.similar.map((other) => (
+            <li key={other.id}>
+              <a href={`/incidents/${other.id}`}>{other.id}</a>
+              <span class="cut" title={other.title}>
+                {other.title}
+                <span class="soft cut">
+                  {other.cause && `cause ${entityName(other.cause)}`}
+                  {other.fixed_by && ` · fixed by ${other.fixed_by}`}
+                </span>
+              </span>
+              <span class="push number soft" title="likeness">
+                {Math.round(other.score * 100)} %
+              </span>
+            </li>
+          ))}
+        </ul>
+      ) : (
+        <p class="soft">Nothing like it has happened before.</p>
+      )}
+    </Section>
+  )
+}
+
+function TimelineTab({ incident }: { incident: IncidentDetail }) {
+  const { data, problem, reload } = useResource<Items<TimelineItem>>(`incidents/${incident.id}/timeline`, 'incident', 'alert', 'run', 'approval')
+  if (!data) return problem ? <Trouble problem={problem} retry={reload} /> : <Waiting what="the timeline" />
+  return (
+    <Section title="Timeline" note={`oldest first, times from the opening at ${clockTime(incident.opened)}`}>
+      <Timeline items={data.items} zero={incident.opened} />
+    </Section>
+  )
+}
+
+function WhyTab({ incident }: { incident: IncidentDetail }) {
+  const { data, problem, reload } = useResource<Items<LedgerItem>>(`incidents/${incident.id}/why`, 'incident', 'alert', 'run')
+  if (!data) return problem ? <Trouble problem={problem} retry={reload} /> : <Waiting what="the ledger" />
+  return (
+    <Section title="Why?" note="every decision about this incident, and what it was decided on">
+      <Ledger items={data.items} />
+    </Section>
+  )
+}
+
+function Alerts({ events, zero }: { events: readonly OpsEvent[]; zero: string }) {
+  if (!events.length) return <Empty title="No alert has been kept." />
+  return (
+    <Section title="Alerts and findings" note={plural(events.length, 'record')}>
+      <div class="table-wrap">
+        <table class="table">
+          <thead>
+            <tr>
+              <th>
+                <span class="hidden">Severity</span>
+              </th>
+              <th>Time</th>
+              <th class="number">After opening</th>
+              <th>Kind</th>
+              <th>Entity</th>
+              <th>Title</th>
+              <th>Source</th>
+              <th>Status</th>
+            </tr>
+          </thead>
+          <tbody>
+            {events.map((event) => (
+              <tr key={event.id}>
+                <td>
+                  <Shape health={healthOf(event.severity)} size={10} />
+                </td>
+                <td>
+                  <At time={event.time} />
+                </td>
+                <td class="number soft">{offset(event.time, zero)}</td>
+                <td>
+                  <Badge>{event.kind}</Badge>
+                </td>
+                <td>
+                  <Entity name={event.entity} />
+                </td>
+                <td class="strong wrap">{event.title}</td>
+                <td class="soft">{event.source}</td>
+                <td class="soft">{event.status}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Section>
+  )
+}

@@ -1,0 +1,216 @@
+/** A series over time: its line, the band it was expected in, red where it left it, changes and findings on the same axis. */
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks'
+import uPlot from 'uplot'
+import { amount, clockTime, epoch, isBytes, unitName } from '../core/format'
+import { colour, theme } from '../core/theme'
+import type { Points } from '../core/types'
+
+export interface Window {
+  from: number
+  to: number
+}
+
+export interface ChartProps {
+  points: Points
+  window: Window
+  height?: number
+  /** Charts with the same word share one cursor. */
+  sync?: string
+  /** Whether the times stand below it; in a stack only the last one shows them. */
+  times?: boolean
+  onZoom?: (window: Window) => void
+}
+
+const AXIS_FONT = '11px "Inter Variable", sans-serif'
+const TOP = 20
+const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power)
+const STEPS = [1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000]
+
+type Column = (number | null)[]
+
+/** The values outside the band, with their neighbours, so that a lone point still draws a stroke. */
+export function outside({ value, lower, upper }: Points): { line: Column; since: number } {
+  const out = value.map((v, i) => v !== null && ((upper[i] ?? Infinity) < v || (lower[i] ?? -Infinity) > v))
+  const line = value.map((v, i) => (out[i] || out[i - 1] || out[i + 1] ? v : null))
+  return { line, since: out.lastIndexOf(true) < 0 ? -1 : start(out) }
+}
+
+function start(out: boolean[]): number {
+  let index = out.lastIndexOf(true)
+  while (index > 0 && (out[index - 1] || out[index - 2])) index--
+  return index
+}
+
+const columns = (points: Points): uPlot.AlignedData => [points.time, points.upper, points.lower, points.value, outside(points).line]
+
+function ticks(_: uPlot, splits: number[]): string[] {
+  const step = (splits[1] ?? 0) - (splits[0] ?? 0)
+  let day = ''
+  return splits.map((at) => {
+    const date = new Date(at * 1000)
+    const time = `${String(date.getHours()).padStart(2, '0')}:${String(date.getMinutes()).padStart(2, '0')}`
+    const text = step < 60 ? `${time}:${String(date.getSeconds()).padStart(2, '0')}` : time
+    const today = date.toLocaleDateString('en', { day: 'numeric', month: 'short' })
+    const first = today !== day
+    day = today
+    return first ? `${text}\n${today}` : step >= 86_400 ? today : text
+  })
+}
+
+function options(props: ChartProps, width: number, legend: HTMLElement, current: () => ChartProps): uPlot.Options {
+  const { points, height = 190 } = props
+  const grid = { stroke: colour('line'), width: 1 }
+  const axis = { stroke: colour('soft'), font: AXIS_FONT, grid, ticks: { show: false } }
+  return {
+    width,
+    height,
+    padding: [TOP, 20, 0, 0],
+    legend: { show: false },
+    cursor: {
+      y: false,
+      points: { size: 6 },
+      drag: { x: Boolean(props.onZoom), y: false, setScale: false },
+      ...(props.sync ? { sync: { key: props.sync, setSeries: false } } : {}),
+    },
+    scales: { x: { time: false, range: () => [current().window.from, current().window.to] } },
+    axes: [
+      { ...axis, incrs: STEPS, space: 70, values: props.times === false ? () => [] : ticks, size: props.times === false ? 8 : 40, gap: 6 },
+      {
+        ...axis,
+        size: 62,
+        gap: 8,
+        space: 34,
+        ...(isBytes(points.unit) ? { incrs: BYTE_STEPS } : {}),
+        values: (_, splits) => splits.map((v) => amount(v, points.unit).replace(new RegExp(` ${unitName(points.unit)}$`), '')),
+      },
+    ],
+    series: [
+      {},
+      { stroke: 'transparent', points: { show: false } },
+      { stroke: 'transparent', points: { show: false } },
+      { stroke: colour('accent'), width: 1.5, points: { show: false } },
+      { stroke: colour('critical'), width: 2, points: { show: false } },
+    ],
+    bands: [{ series: [1, 2], fill: colour('band') }],
+    hooks: {
+      draw: [(plot) => drawMarks(plot, current().points)],
+      setCursor: [(plot) => (legend.textContent = under(plot, current().points))],
+      setSelect: [
+        (plot) => {
+          const { left, width: wide } = plot.select
+          if (wide < 4) return
+          current().onZoom?.({ from: plot.posToVal(left, 'x'), to: plot.posToVal(left + wide, 'x') })
+          plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false)
+        },
+      ],
+    },
+  }
+}
+
+function under(plot: uPlot, points: Points): string {
+  const i = plot.cursor.idx
+  if (i === null || i === undefined) return ''
+  const [time, low, high] = [points.time[i], points.lower[i], points.upper[i]]
+  if (time === undefined) return ''
+  const band = low === null || low === undefined ? '' : ` · expected ${amount(low, points.unit)} to ${amount(high, points.unit)}`
+  return `${clockTime(time)} · ${amount(points.value[i], points.unit)}${band}`
+}
+
+function drawMarks(plot: uPlot, points: Points): void {
+  const { ctx, bbox } = plot
+  const ratio = devicePixelRatio
+  const at = (seconds: number): number => plot.valToPos(seconds, 'x', true)
+  const [left, right, bottom] = [bbox.left, bbox.left + bbox.width, bbox.top + bbox.height]
+  ctx.save()
+  for (const finding of points.findings) {
+    const from = Math.max(left, at(epoch(finding.time)))
+    const to = Math.min(right, finding.until ? at(epoch(finding.until)) : right)
+    if (to < left || from > right) continue
+    ctx.fillStyle = colour(finding.severity)
+    ctx.fillRect(from, bottom - 3 * ratio, Math.max(3 * ratio, to - from), 3 * ratio)
+  }
+  ctx.strokeStyle = ctx.fillStyle = colour('text')
+  ctx.lineWidth = ratio
+  ctx.setLineDash([3 * ratio, 3 * ratio])
+  ctx.font = `${10.5 * ratio}px "Inter Variable", sans-serif`
+  ctx.textAlign = 'left'
+  ctx.textBaseline = 'alphabetic'
+  let free = left
+  for (const change of points.changes) {
+    const x = Math.round(at(epoch(change.time)))
+    if (x < left || x > right) continue
+    ctx.beginPath()
+    ctx.moveTo(x, bbox.top)
+    ctx.lineTo(x, bottom)
+    ctx.stroke()
+    const size = 4 * ratio
+    ctx.beginPath()
+    ctx.moveTo(x, bbox.top - size)
+    ctx.lineTo(x + size, bbox.top)
+    ctx.lineTo(x, bbox.top + size)
+    ctx.lineTo(x - size, bbox.top)
+    ctx.fill()
+    const gap = 2 * size
+    const after = right - x >= x - free
+    const title = fitting(ctx, change.title, (after ? right - x : x - free) - gap)
+    if (title && x > free) ctx.fillText(title, after ? x + gap : x - gap - ctx.measureText(title).width, bbox.top - 6 * ratio)
+    free = x + gap + (after ? ctx.measureText(title).width + gap : 0)
+  }
+  ctx.restore()
+}
+
+function fitting(ctx: CanvasRenderingContext2D, text: string, room: number): string {
+  if (ctx.measureText(text).width <= room) return text
+  let length = text.length
+  while (length > 3 && ctx.measureText(`${text.slice(0, length)}…`).width > room) length--
+  return length > 3 ? `${text.slice(0, length)}…` : ''
+}
+
+function spoken({ name, value, unit, findings }: Points): string {
+  let [low, high] = [Infinity, -Infinity]
+  for (const v of value) {
+    if (v === null) continue
+    low = Math.min(low, v)
+    high = Math.max(high, v)
+  }
+  if (low > high) return `${name}: no values`
+  const found = findings.map((finding) => `${finding.text} at ${clockTime(finding.time)}`).join('; ')
+  return `${name}: between ${amount(low, unit)} and ${amount(high, unit)}${found && `; ${found}`}`
+}
+
+/** One chart. The line of text above it shows the values under the cursor. */
+export function Chart(props: ChartProps) {
+  const box = useRef<HTMLDivElement>(null)
+  const legend = useRef<HTMLParagraphElement>(null)
+  const plot = useRef<uPlot | null>(null)
+  const latest = useRef(props)
+  latest.current = props
+  const { points } = props
+  const height = props.height ?? 190
+
+  useLayoutEffect(() => {
+    const [element, text] = [box.current, legend.current]
+    if (!element || !text) return
+    const made = new uPlot(options(latest.current, element.clientWidth, text, () => latest.current), columns(latest.current.points), element)
+    plot.current = made
+    const watch = new ResizeObserver(() => {
+      const width = element.clientWidth
+      if (width && width !== made.width) made.setSize({ width, height })
+    })
+    watch.observe(element)
+    return () => {
+      watch.disconnect()
+      made.destroy()
+      plot.current = null
+    }
+  }, [theme.value, points.series, points.unit, height, Boolean(props.onZoom), props.times])
+
+  useEffect(() => plot.current?.setData(columns(points)), [points, props.window.from, props.window.to])
+
+  return (
+    <figure class="chart">
+      <p class="chart-value" ref={legend} aria-hidden="true" />
+      <div ref={box} class="chart-box" role="img" aria-label={spoken(points)} style={{ height: `${height}px` }} />
+    </figure>
+  )
+}

@@ -1,0 +1,114 @@
+/** One series on the screen: its name, its chart, what was found in it. */
+import { useEffect, useRef } from 'preact/hooks'
+import { query } from '../core/api'
+import { clockTime, entityName, epoch, unitName } from '../core/format'
+import { useResource } from '../core/resource'
+import type { Points } from '../core/types'
+import { Empty, Trouble, Waiting } from './bits'
+import { Chart, outside, type Window } from './chart'
+import { Close, healthOf, Shape } from './icons'
+
+interface SeriesChartProps {
+  series: string
+  title?: string
+  /** Undefined bounds ask for all there is. */
+  window: Partial<Window>
+  height?: number
+  sync?: string
+  times?: boolean
+  onZoom?: (window: Window) => void
+  onRemove?: () => void
+  details?: boolean
+  /** Seconds between looks for new points; 0 looks once. */
+  every?: number
+}
+
+const rfc = (seconds: number | undefined): string | null => (seconds === undefined ? null : new Date(seconds * 1000).toISOString())
+
+function said(points: Points): string {
+  const { since } = outside(points)
+  const at = points.time[since]
+  return at === undefined ? '' : `outside its band since ${clockTime(at, false)}`
+}
+
+/** Fetches and draws a series over a window of time. */
+export function SeriesChart(props: SeriesChartProps) {
+  const { series, window, height = 190 } = props
+  const path = query(`series/${encodeURIComponent(series)}/points`, { from: rfc(window.from), to: rfc(window.to), points: 600 })
+  const { data, problem, reload } = useResource<Points>(path)
+  const last = useRef<Points | undefined>(undefined)
+  if (data) last.current = data
+  const points = data ?? (last.current?.series === series ? last.current : undefined)
+
+  useEffect(() => {
+    if (!props.every) return
+    const timer = setInterval(() => !document.hidden && reload(), props.every * 1000)
+    return () => clearInterval(timer)
+  }, [props.every, path])
+
+  if (problem) return <Trouble problem={problem} retry={reload} />
+  if (!points) {
+    return (
+      <div style={{ minHeight: `${height + 44}px` }}>
+        <Waiting what="the chart" />
+      </div>
+    )
+  }
+  const [first, end] = [points.time[0], points.time.at(-1)]
+  const shown = { from: window.from ?? first ?? 0, to: window.to ?? end ?? 1 }
+  const name = props.title || points.name
+  const unit = unitName(points.unit)
+  return (
+    <article class="series" aria-label={`${name} of ${entityName(points.entity)}`}>
+      <header>
+        <strong>{name}</strong>
+        {points.entity && !props.title?.includes(entityName(points.entity)) && (
+          <span class="soft" title={points.entity}>
+            {entityName(points.entity)}
+          </span>
+        )}
+        {unit && !props.title?.endsWith(unit) && <span class="soft">{unit}</span>}
+        <span class="out">{said(points)}</span>
+        {props.onRemove && (
+          <button type="button" class="icon-button push" aria-label={`Remove ${name}`} onClick={props.onRemove}>
+            <Close />
+          </button>
+        )}
+      </header>
+      {points.time.length ? (
+        <Chart
+          points={points}
+          window={shown}
+          height={height}
+          times={props.times ?? true}
+          {...(props.sync ? { sync: props.sync } : {})}
+          {...(props.onZoom ? { onZoom: props.onZoom } : {})}
+        />
+      ) : (
+        <Empty title="No points in this time." />
+      )}
+      {props.details && <Marks points={points} window={shown} />}
+    </article>
+  )
+}
+
+function Marks({ points, window }: { points: Points; window: Window }) {
+  const findings = points.findings.filter(({ time, until }) => epoch(time) <= window.to && (!until || epoch(until) >= window.from))
+  const changes = points.changes.filter(({ time }) => epoch(time) <= window.to && epoch(time) >= window.from)
+  if (!findings.length && !changes.length) return null
+  return (
+    <ul class="marks">
+      {findings.map((finding) => (
+        <li>
+          <Shape health={healthOf(finding.severity)} size={9} /> <span class="number">{clockTime(finding.time)}</span> {finding.text}{' '}
+          <span class="soft">{finding.until ? `until ${clockTime(finding.until)}` : 'still going on'}</span>
+        </li>
+      ))}
+      {changes.map((change) => (
+        <li>
+          <span class="change-mark" aria-hidden="true" /> <span class="number">{clockTime(change.time)}</span> {change.title} <span class="soft">change</span>
+        </li>
+      ))}
+    </ul>
+  )
+}
