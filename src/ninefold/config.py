@@ -59,11 +59,15 @@ class WebhookConfig(Strict):
     fingerprint: list[str] = Field(default_factory=list, description="Fields and attributes that make two records the same alert.")
 
 
+FileFormat = Literal["csv", "jsonl", "log", "metrics"]
+"""`metrics` is CSV with a time column and either the columns name and value, or one column a metric; text columns are labels."""
+
+
 class FileConfig(Strict):
     """A file to follow."""
 
     path: Path
-    format: Literal["csv", "jsonl", "log"] = "log"
+    format: FileFormat = "log"
     name: str = ""
     mapping: str = Field("", description="For csv and jsonl: the webhook mapping that reads each row; empty: rows become log records.")
 

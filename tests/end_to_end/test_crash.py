@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -26,7 +27,7 @@ class Sender(threading.Thread):
         with httpx.Client(base_url=self.program.url, headers=headers, timeout=10, trust_env=False) as http:
             while True:
                 self.number += 1
-                record = {"timeUnixNano": "1760000000000000000", "severityNumber": 9, "body": {"stringValue": f"number {self.number}"}}
+                record = {"timeUnixNano": str(time.time_ns()), "severityNumber": 9, "body": {"stringValue": f"number {self.number}"}}
                 resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "chaos"}}]}
                 logs = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
                 alert = [{"labels": {"alertname": f"chaos{self.number}", "service": "chaos"}, "startsAt": "2026-01-01T00:00:00Z"}]

@@ -1,4 +1,4 @@
-"""The errors of Ninefold: five kinds, each telling the caller what to do next.
+"""The errors of Ninefold: six kinds, each telling the caller what to do next.
 
 Every message is one sentence: what happened, to what, what to do.
 """
@@ -36,6 +36,10 @@ class Unavailable(NinefoldError):
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class OutcomeUnknown(NinefoldError):
+    """A request left and no answer came back: it may have been carried out. Only a person or a check may decide to repeat it."""
 
 
 class Refused(NinefoldError):

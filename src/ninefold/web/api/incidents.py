@@ -1,0 +1,130 @@
+"""Incidents, their story and their reasons; the topology; the figures above the list."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from ninefold import __version__
+from ninefold.incidents import view
+from ninefold.store.records.incidents import Incident
+from ninefold.web.api.workflows import approvals_of, runs_of
+from ninefold.web.auth import Operator, Viewer
+from ninefold.web.state import TheApp
+
+router = APIRouter(tags=["incidents"])
+Json = dict[str, Any]
+
+
+class Note(BaseModel):
+    """A word for the timeline; `version` refuses the change if somebody else came first."""
+
+    note: str = Field("", max_length=2000)
+    version: int | None = None
+
+
+class Assignment(Note):
+    """Whose incident it is."""
+
+    owner: str = Field(max_length=200)
+
+
+class Verdict(Note):
+    """What the incident was worth."""
+
+    verdict: Literal["useful", "noise", "wrong_cause"]
+
+
+@router.get("/summary")
+def summary(actor: Viewer, app: TheApp) -> Json:
+    """The figures of the whole installation."""
+    with app.records.reading() as session:
+        figures = view.summary(session)
+    sources = app.traffic.table()
+    delays = sorted(source.delay_p50_s for source in sources if source.delay_p50_s is not None and source.kind == "push")
+    quarantined = app.store.query("select count() as n from quarantine where state = 'waiting'").column("n")[0].as_py()
+    delay = delays[len(delays) // 2] if delays else None
+    return figures | {"sources": len(sources), "quarantined": quarantined, "delay_s": delay, "version": __version__}
+
+
+@router.get("/incidents")
+def incidents(
+    actor: Viewer,
+    app: TheApp,
+    status: Literal["open", "acknowledged", "resolved", "all"] = "open",
+    q: Annotated[str, Query(max_length=200)] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    after: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+) -> Json:
+    """Incidents, those that need you first; `after` is the `next` of the page before."""
+    with app.records.reading() as session:
+        return view.page(session, status, q.strip(), limit, after)
+
+
+@router.get("/incidents/{key}")
+def incident(key: str, actor: Viewer, app: TheApp) -> Json:
+    """One incident with everything about it."""
+    topology = app.incidents.topology()
+    with app.records.reading() as session:
+        found = view.find(session, key)
+        return view.whole(session, found, topology) | {"runs": runs_of(session, found.id), "approvals": approvals_of(session, found.id)}
+
+
+@router.get("/incidents/{key}/timeline")
+def timeline(key: str, actor: Viewer, app: TheApp) -> Json:
+    """What happened, in order."""
+    with app.records.reading() as session:
+        return {"items": view.timeline(session, view.find(session, key))}
+
+
+@router.get("/incidents/{key}/why")
+def why(key: str, actor: Viewer, app: TheApp) -> Json:
+    """Every decision behind this incident, with its reasons."""
+    with app.records.reading() as session:
+        return {"items": view.decisions(session, view.find(session, key))}
+
+
+@router.post("/incidents/{key}/acknowledge")
+def acknowledge(key: str, note: Note, actor: Operator, app: TheApp) -> Json:
+    """Somebody is on it."""
+    return _answer(app, app.incidents.acknowledge(key, actor.name, note.note, note.version))
+
+
+@router.post("/incidents/{key}/resolve")
+def resolve(key: str, note: Note, actor: Operator, app: TheApp) -> Json:
+    """It is over."""
+    return _answer(app, app.incidents.resolve(key, actor.name, note.note, note.version))
+
+
+@router.post("/incidents/{key}/reopen")
+def reopen(key: str, note: Note, actor: Operator, app: TheApp) -> Json:
+    """It was not over."""
+    return _answer(app, app.incidents.reopen(key, actor.name, note.note, note.version))
+
+
+@router.post("/incidents/{key}/assign")
+def assign(key: str, wanted: Assignment, actor: Operator, app: TheApp) -> Json:
+    """Give it to somebody."""
+    return _answer(app, app.incidents.assign(key, actor.name, wanted.owner, wanted.note, wanted.version))
+
+
+@router.post("/incidents/{key}/verdict")
+def verdict(key: str, wanted: Verdict, actor: Operator, app: TheApp) -> Json:
+    """Say what it was worth; verdicts are the labels by which Ninefold is measured."""
+    return _answer(app, app.incidents.verdict(key, actor.name, wanted.verdict, wanted.note, wanted.version))
+
+
+@router.get("/topology")
+def topology(actor: Viewer, app: TheApp) -> Json:
+    """Who needs whom, laid out, with what alerts now."""
+    graph = app.incidents.topology()
+    with app.records.reading() as session:
+        return view.overview(session, graph)
+
+
+def _answer(app: TheApp, changed: Incident) -> Json:
+    app.workflows.wake()
+    with app.records.reading() as session:
+        return view.brief(session, changed)

@@ -1,0 +1,129 @@
+"""Who is calling, and whether they may: bearer token, basic auth with the token as password, or the console's cookie.
+
+The roles are a ladder (ingest, viewer, operator, admin); a handler names the rung it needs by the type of a parameter:
+``def acknowledge(actor: Operator) -> …``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from ninefold.store.records.access import ROLES, find_token
+from ninefold.web.state import app_of
+
+COOKIE = "ninefold_session"
+_CACHE_S = 5.0
+_CACHE_SIZE = 4096
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The holder of a token."""
+
+    name: str
+    role: str
+
+    def may(self, role: str) -> bool:
+        """Whether this actor stands on `role`'s rung of the ladder or above."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+class Tokens:
+    """Looks tokens up, remembering answers for five seconds so that ingest does not ask the database for each request."""
+
+    def __init__(self, find: Callable[[str], Actor | None]) -> None:
+        self._find = find
+        self._known: dict[str, tuple[float, Actor | None]] = {}
+
+    def actor(self, secret: str) -> Actor | None:
+        """The actor behind a secret, None when there is none or it was revoked."""
+        now_s = time.monotonic()
+        known = self._known.get(secret)
+        if known and known[0] > now_s:
+            return known[1]
+        if len(self._known) >= _CACHE_SIZE:
+            self._known.clear()
+        actor = self._find(secret)
+        self._known[secret] = (now_s + _CACHE_S, actor)
+        return actor
+
+    def forget(self) -> None:
+        """Ask the database again, after a token was made or revoked."""
+        self._known.clear()
+
+
+def find_actor(connection: HTTPConnection, secret: str) -> Actor | None:
+    """The actor behind a secret in this program's records."""
+    tokens: Tokens | None = getattr(connection.app.state, "tokens", None)
+    if tokens is None:
+        records = app_of(connection).records
+
+        def find(candidate: str) -> Actor | None:
+            with records.reading() as session:
+                token = find_token(session, candidate)
+                return Actor(token.name, token.role) if token else None
+
+        tokens = connection.app.state.tokens = Tokens(find)
+    return tokens.actor(secret)
+
+
+def authenticate(connection: HTTPConnection, role: str) -> Actor:
+    """The actor of a request, who must stand at least on `role`'s rung.
+
+    Raises:
+        HTTPException: 401 without a valid token, 403 when the role is too low or a cookie comes from another site.
+    """
+    secret, by_cookie = _secret(connection)
+    actor = find_actor(connection, secret) if secret else None
+    if actor is None:
+        detail = "the token is not known or was revoked" if secret else "a token is needed: send `Authorization: Bearer <token>`"
+        raise HTTPException(401, detail, {"WWW-Authenticate": 'Bearer realm="ninefold", Basic realm="ninefold"'})
+    if by_cookie and not _same_site(connection):
+        raise HTTPException(403, "the request comes from another site; a console session only acts from the console itself")
+    if not actor.may(role):
+        raise HTTPException(403, f"the token {actor.name!r} has the role {actor.role}; this needs {role}")
+    return actor
+
+
+def _secret(connection: HTTPConnection) -> tuple[str, bool]:
+    scheme, _, value = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip(), False
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2], False
+        except (binascii.Error, UnicodeDecodeError):
+            return "", False
+    cookie = connection.cookies.get(COOKIE, "")
+    return cookie, bool(cookie)
+
+
+def _same_site(connection: HTTPConnection) -> bool:
+    if connection.scope["type"] == "http" and connection.scope["method"] in _SAFE:
+        return True
+    origin = connection.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == connection.headers.get("host")
+
+
+def _require(role: str) -> Callable[[HTTPConnection], Actor]:
+    def check(connection: HTTPConnection) -> Actor:
+        actor = connection.state.actor = authenticate(connection, role)
+        return actor
+
+    return check
+
+
+Viewer = Annotated[Actor, Depends(_require("viewer"))]
+Operator = Annotated[Actor, Depends(_require("operator"))]
+Admin = Annotated[Actor, Depends(_require("admin"))]

@@ -1,0 +1,164 @@
+"""The HTTP server: one application on the console's port and on OTLP's, and the run of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.resources import files
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from ninefold import __version__
+from ninefold.app import App
+from ninefold.ground.clock import now
+from ninefold.ground.errors import ConfigError
+from ninefold.store.records.base import Audit
+from ninefold.web import problems
+from ninefold.web.api import incidents, query, roadmap, series, session, sources, workflows
+from ninefold.web.auth import authenticate
+from ninefold.web.live import Live
+from ninefold.web.receive import Receivers
+
+_SECURITY = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+def build(app: App) -> FastAPI:
+    """The ASGI application of a running App."""
+    live = Live(app)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(live.run(), name="live")
+        yield
+        task.cancel()
+
+    api = FastAPI(
+        title="Ninefold",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        description="Incidents, workflows, sources, queries and the roadmap. Authenticate with `Authorization: Bearer <token>`.",
+    )
+    api.state.ninefold = app
+    problems.install(api)
+    for noun in (incidents, workflows, series, sources, query, roadmap, session):
+        api.include_router(noun.router, prefix="/api/v1")
+    receivers = Receivers(app)
+    api.router.routes.extend(receivers.routes())
+
+    async def live_socket(socket_: WebSocket) -> None:
+        authenticate(socket_, "viewer")
+        await live.serve(socket_)
+
+    api.router.routes.extend(
+        [
+            WebSocketRoute("/api/v1/live", live_socket),
+            Route("/-/healthy", _healthy, methods=["GET", "HEAD"]),
+            Route("/-/ready", _ready, methods=["GET", "HEAD"]),
+            Route("/metrics", _metrics, methods=["GET"]),
+            Route("/{path:path}", _console, methods=["GET", "HEAD"]),
+        ]
+    )
+    api.middleware("http")(_guard)
+    return api
+
+
+async def serve(app: App, started: Callable[[list[int]], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        app: a running App.
+        started: called with the bound ports once requests are answered.
+
+    Raises:
+        ConfigError: a port is in use or may not be bound.
+    """
+    config = app.config.server
+    ports = [config.port] + ([config.otlp_port] if config.otlp_port else [])
+    sockets = [_bind(config.host, port) for port in ports]
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build(app), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5, ws="websockets-sansio"
+        )
+    )
+    running = asyncio.create_task(server.serve(sockets=sockets))
+    while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn tells that it has started by a flag only
+        await asyncio.sleep(0.01)
+    if started is not None and not running.done():
+        started([bound.getsockname()[1] for bound in sockets])
+    await running
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(f"server: port {port} on {host} cannot be used ({error.strerror}); choose another one") from error
+    return bound
+
+
+async def _guard(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Security headers on every answer, an audit row for every mutating API call."""
+    response = await follow(request)
+    response.headers.update(_SECURITY)
+    actor = getattr(request.state, "actor", None)
+    if request.method not in _SAFE and request.url.path.startswith("/api/v1/") and actor is not None:
+        await asyncio.to_thread(_audit, request.app.state.ninefold, actor.name, request.method, request.url.path, response.status_code)
+    return response
+
+
+def _audit(app: App, actor: str, method: str, path: str, status: int) -> None:
+    outcome = "ok" if status < 400 else f"refused ({status})"
+    with app.records.session() as session_:
+        session_.add(Audit(time=now(), actor=actor, action=method, target=path, outcome=outcome))
+
+
+async def _healthy(_: Request) -> Response:
+    return PlainTextResponse("Ninefold is healthy.\n")
+
+
+async def _ready(request: Request) -> Response:
+    app: App = request.app.state.ninefold
+    faults = app.problems()
+    if app.ready.is_set() and not faults:
+        return PlainTextResponse("Ninefold is ready.\n")
+    return PlainTextResponse("".join(f"{name}: {fault}\n" for name, fault in faults.items()) or "starting or stopping\n", 503)
+
+
+async def _metrics(request: Request) -> Response:
+    authenticate(request, "viewer")
+    app: App = request.app.state.ninefold
+    return Response(app.meter.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _console(request: Request) -> Response:
+    folder = Path(str(files("ninefold.web"))) / "static"
+    path = request.path_params["path"]
+    if path.startswith(("api/", "v1/")):
+        return problems.problem(404, f"there is nothing at /{path}")
+    index = folder / "index.html"
+    if not index.exists():
+        return PlainTextResponse("The console is not built; run `python build_console.py` in the checkout.\n", 503)
+    wanted = (folder / path).resolve()
+    if path and wanted.is_file() and wanted.is_relative_to(folder.resolve()):
+        return FileResponse(wanted, headers={"Cache-Control": "public, max-age=31536000, immutable"} if "-" in wanted.stem else {})
+    return FileResponse(index, headers={"Cache-Control": "no-cache"})
