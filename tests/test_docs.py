@@ -76,8 +76,11 @@ def test_configurations_are_accepted(example: Example, monkeypatch: pytest.Monke
 )
 def test_workflows_are_accepted(example: Example) -> None:
     workflow = language.parse(example.text, of(example))
-    actions = {name for connector in plugins("connectors").values() for name in connector.actions()}
-    assert {step.uses.partition(".")[2] for step in workflow.steps} <= actions
+    actions = [(name, action.ask) for connector in plugins("connectors").values() for name, action in connector.actions().items()]
+    for step in workflow.steps:
+        asks = [ask for name, ask in actions if name == step.uses.partition(".")[2]]
+        fields = [{field.alias or name for name, field in ask.model_fields.items()} for ask in asks]
+        assert any(set(step.ask) <= known for known in fields), f"{step.id}: no connector's {step.uses} takes {sorted(step.ask)}"
 
 
 @pytest.mark.real

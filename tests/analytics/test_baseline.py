@@ -74,7 +74,7 @@ def test_a_clear_fault_alarms_after_twelve_points_and_resolves() -> None:
     assert fired["kind"] == "anomaly"
     assert fired["entity"] == "service:shop"
     assert fired["severity"] == "warning"
-    assert fired["title"] == "latency of shop is 4.9x its usual 121 ms"
+    assert fired["title"] == "latency of shop is 4.8x its usual 123 ms"
     assert {"series", "metric", "unit", "value", "expected", "lower", "upper", "reason", "score", "since"} <= set(fired["attributes"])
     assert fired["attributes"]["series"] == "1"
     assert fired["fingerprint"] == resolved["fingerprint"]
@@ -94,17 +94,17 @@ def test_a_lone_point_must_be_extreme_and_history_must_be_there() -> None:
 
 
 def test_a_small_lasting_shift_is_told_as_a_shift_and_becomes_normal() -> None:
-    found = stream([*noise(600, width=3), *noise(200, 132, 3, 1)], unit="")
-    assert reasons(found)[:2] == [("firing", "level-shift"), ("resolved", "level-shift")] or reasons(found)[0] == ("firing", "spike")
-    centre, lower, upper, _ = band(START + np.arange(800) * MINUTE, np.array([*noise(600, width=3), *noise(200, 132, 3, 1)]), "gauge")
-    assert centre[-1] == pytest.approx(132, abs=3)
-    assert lower[-1] < 132 < upper[-1]
+    values = [*noise(600, width=3), *noise(300, 135, 3, 1)]
+    assert reasons(stream(values, unit="")) == [("firing", "level-shift"), ("resolved", "level-shift")]
+    centre, lower, upper, _ = band(START + np.arange(900) * MINUTE, np.array(values), "gauge")
+    assert centre[-1] == pytest.approx(135, abs=6)
+    assert lower[-1] < 135 < upper[-1]
 
 
 def test_a_slow_drift_is_a_drift() -> None:
-    values = np.array(noise(900, 100, 5))
-    values[600:] += np.linspace(0, 60, 300)
-    assert {reason for _, reason in reasons(stream(values.tolist(), unit=""))} & {"drift", "level-shift"}
+    values = np.array(noise(2000, 100, 5, seed=2))
+    values[1600:] += np.linspace(0, 100, 400)
+    assert ("firing", "drift") in reasons(stream(values.tolist(), unit=""))
 
 
 def test_a_lively_series_that_stands_still_is_told_once() -> None:
@@ -135,7 +135,7 @@ def test_a_counter_is_judged_by_its_rate_and_a_reset_is_none() -> None:
         assert found[0]["attributes"]["unit"] == "/s"
         assert stream(reset.tolist(), name=name, kind=kind, unit="{request}") == []
     times = START + np.arange(3) * MINUTE
-    assert rate(times, np.array([60.0, 180.0, 60.0])).tolist()[1:] == [2.0, 1.0]
+    assert rate(times, np.array([60.0, 180.0, 60.0])).tolist()[1:] == pytest.approx([2.0, 1.0])
 
 
 def test_what_is_not_a_number_or_not_new_changes_nothing() -> None:
@@ -146,7 +146,7 @@ def test_what_is_not_a_number_or_not_new_changes_nothing() -> None:
     for i, value in enumerate(values):
         at = START + i * MINUTE
         clean.process(metric([1], [at], [value]))
-        dirty.process(metric([1, 1, 1, 1], [at - MINUTE, at, at, at + 1], [1e9, value, 1e9, float("nan")], received=at))
+        dirty.process(metric([1, 1, 1, 1], [at, at, at - MINUTE, at + 1], [value, 1e9, 1e9, float("nan")], received=at))
     assert clean.snapshot() == dirty.snapshot()
 
 

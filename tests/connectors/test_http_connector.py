@@ -85,7 +85,9 @@ def test_reading_gives_status_json_text_and_headers(site: str) -> None:
     assert (reply.status, reply.json_) == (200, {"path": "/api/thing?q=a+b%26c&n=3&on=true", "message": "told why"})
     assert reply.elapsed_s > 0
     assert Handler.seen[0]["headers"]["x-one"] == "1"
-    assert call(site, "get", {"url": f"{site}/api/text"}).model_dump(by_alias=True)["json"] is None
+    assert reply.text == ""
+    plain = call(site, "get", {"url": f"{site}/api/text"})
+    assert (plain.text, plain.model_dump(by_alias=True)["json"]) == ("plain", None)
 
 
 @pytest.mark.parametrize("verb", ["post", "put", "patch"])

@@ -43,7 +43,9 @@ class Program:
         self.token = ""
         self.process: subprocess.Popen[str] | None = None
         server = {"port": self.port, "otlp_port": self.otlp_port, "syslog_port": self.syslog_port, **settings.pop("server", {})}
-        config = {"data": str(folder / "data"), "server": server, **settings}
+        # Recorded payloads must not expire before they can be looked at, whenever the tests run.
+        kept = {"retention_days": dict.fromkeys(("metric", "log", "span", "event"), 3650)}
+        config = {"data": str(folder / "data"), "server": server, "store": kept, **settings}
         self.config = folder / "ninefold.yaml"
         self.config.write_text(yaml.safe_dump(config))
         self.errors: list[str] = []

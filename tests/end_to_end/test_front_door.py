@@ -84,7 +84,8 @@ def test_the_front_door(program: Program, data: Path) -> None:
         gzip.decompress((data / "payloads/otlp_http_gzip/POST_v1_logs_01.body.bin.gzip").read_bytes())
     )
     body = request.resource_logs[0].scope_logs[0].log_records[0].body.string_value
-    program.wait_for_row(f"select count() from log where body = {orjson.dumps(body).decode().replace(chr(34), chr(39))}")
+    escaped = body.replace("\\", "\\\\").replace("'", "\\'")
+    program.wait_for_row(f"select count() from log where body = '{escaped}'")
     ExportLogsServiceResponse.FromString(sent.content)
 
 

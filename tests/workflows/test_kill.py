@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from workshop import Workshop, finished, until, workflow
 
-from ninefold.store.records.workflows import Approval
+from ninefold.store.records.workflows import Approval, Run
 
 STEPS = """
 - {id: a, uses: bench.note, with: {text: "a ${{ incident.id }}"}}
@@ -163,6 +164,34 @@ def test_a_taking_back_that_was_interrupted_goes_on(shop: Workshop) -> None:
     assert shop.runs()[0].error == "step c: the bench says no; step b was taken back; step a was taken back"
     assert shop.done()[-1] == "put undo a"
     assert (shop.done().count("put a"), shop.done().count("put b")) == (1, 1)
+
+
+def test_two_engines_share_the_runs_and_repeat_none(shop: Workshop) -> None:
+    text = workflow(STEPS.replace(", troubles: [pause]", "") % "note", extra="limits: {concurrency: 3}")
+
+    async def main() -> None:
+        async with shop.running(text), shop.running(text):
+            for _ in range(10):
+                await asyncio.to_thread(shop.incident)
+            await until(finished(shop, 10))
+
+    asyncio.run(main())
+    assert {run.status for run in shop.runs()} == {"succeeded"}
+    assert Counter(Counter(shop.done()).values()) == {1: 30}
+    assert len(shop.verdicts()) == 10
+
+
+def test_a_run_its_own_worker_lost_sight_of_is_taken_up_again(shop: Workshop) -> None:
+    engine = shop.engine(workflow("- {id: a, uses: bench.note, with: {text: a}}"))
+    shop.incident()
+    engine._dispatcher.open()
+    engine._dispatcher.follow()
+    assert [run for run, _ in engine._book.claim(5, {"flow": 4})] == [1]
+    assert engine._book.claim(5, {"flow": 4}) == []
+    with shop.records.session() as session:
+        session.execute(update(Run).values(lease_until=1))
+    assert [run for run, _ in engine._book.claim(5, {"flow": 4})] == [1]
+    assert engine._book.renew([1, 2]) == {1}
 
 
 @pytest.mark.slow

@@ -79,9 +79,8 @@ def test_a_tickets_story(shop: Workshop) -> None:
 
     async def main() -> None:
         nonlocal full
-        text = workflow(
-            "- {id: open, uses: pad.create, with: {subject: x}}\n- {id: say, uses: bench.put, with: {text: '${{ incident.tickets[0].url }}'}}"
-        )
+        say = "- {id: say, uses: bench.put, with: {text: '${{ incident.tickets[0].url }}'}}"
+        text = workflow(f"- {{id: open, uses: pad.create, with: {{subject: x}}}}\n{say}")
         async with shop.running(text) as engine:
             poll = asyncio.create_task(engine.poll_changes(emit))
             await until(lambda: shop.rows(Setting, Setting.key == "connector:pad"))

@@ -10,12 +10,13 @@ function Icon({ children, size = 16 }: { children: ComponentChildren; size?: num
   )
 }
 
+// Path data and not elements: an element kept in a constant would keep the last page it stood on alive.
 const SHAPES = {
-  critical: <path d="M8 2.2 14.4 13.6H1.6Z" />,
-  high: <path d="M8 1.4 14.6 8 8 14.6 1.4 8Z" />,
-  warning: <rect x="2.6" y="2.6" width="10.8" height="10.8" rx="2.2" />,
-  info: <circle cx="8" cy="8" r="5.6" />,
-  good: <path d="M8 2.4A5.6 5.6 0 1 0 8 13.6 5.6 5.6 0 0 0 8 2.4ZM8 5A3 3 0 1 1 8 11 3 3 0 0 1 8 5Z" />,
+  critical: 'M8 2.2 14.4 13.6H1.6Z',
+  high: 'M8 1.4 14.6 8 8 14.6 1.4 8Z',
+  warning: 'M4.8 2.6h6.4a2.2 2.2 0 0 1 2.2 2.2v6.4a2.2 2.2 0 0 1-2.2 2.2H4.8a2.2 2.2 0 0 1-2.2-2.2V4.8a2.2 2.2 0 0 1 2.2-2.2Z',
+  info: 'M8 2.4a5.6 5.6 0 1 0 0 11.2A5.6 5.6 0 0 0 8 2.4Z',
+  good: 'M8 2.4a5.6 5.6 0 1 0 0 11.2A5.6 5.6 0 0 0 8 2.4ZM8 5a3 3 0 1 1 0 6 3 3 0 0 1 0-6Z',
 } as const
 
 export type Health = keyof typeof SHAPES
@@ -26,7 +27,7 @@ export function Shape({ health, size = 11, label }: { health: Health; size?: num
   return (
     <svg class={`shape ${health}`} viewBox="0 0 16 16" width={size} height={size} role="img" aria-label={word} fill="currentColor" fill-rule="evenodd">
       <title>{word}</title>
-      {SHAPES[health]}
+      <path d={SHAPES[health]} />
     </svg>
   )
 }

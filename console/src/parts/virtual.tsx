@@ -11,7 +11,7 @@ export interface VirtualProps<T> {
   selected: number
   columns: number
   head: ComponentChildren
-  row: (item: T, index: number) => ComponentChildren
+  row: (item: T) => ComponentChildren
   id: (item: T) => string
   /** Called when the end comes near, to fetch more. */
   onEnd?: () => void
@@ -21,16 +21,13 @@ export interface VirtualProps<T> {
   total?: number
 }
 
-/** Rows of one height in a scrolling grid; the selected one is kept in view. */
-export function VirtualList<T>(props: VirtualProps<T>) {
-  const { items, height, selected } = props
-  const box = useRef<HTMLDivElement>(null)
-  const [view, setView] = useState({ top: 0, size: 900 })
-
+/** What can be seen of a scrolling box. A function of its own, so that its observer holds on to nothing but the box. */
+function useSight(box: { readonly current: HTMLElement | null }): { top: number; size: number } {
+  const [sight, setSight] = useState({ top: 0, size: 900 })
   useLayoutEffect(() => {
     const element = box.current
     if (!element) return
-    const look = (): void => setView({ top: element.scrollTop, size: element.clientHeight })
+    const look = (): void => setSight({ top: element.scrollTop, size: element.clientHeight })
     const watch = new ResizeObserver(look)
     watch.observe(element)
     element.addEventListener('scroll', look, { passive: true })
@@ -39,6 +36,16 @@ export function VirtualList<T>(props: VirtualProps<T>) {
       element.removeEventListener('scroll', look)
     }
   }, [])
+  return sight
+}
+
+const rowOf = (event: Event): number => Number((event.target as Element).closest<HTMLElement>('[data-index]')?.dataset.index ?? -1)
+
+/** Rows of one height in a scrolling grid; the selected one is kept in view. Rows have no handlers of their own. */
+export function VirtualList<T>(props: VirtualProps<T>) {
+  const { items, height, selected } = props
+  const box = useRef<HTMLDivElement>(null)
+  const sight = useSight(box)
 
   const last = useRef(selected)
   useEffect(() => {
@@ -50,8 +57,8 @@ export function VirtualList<T>(props: VirtualProps<T>) {
     else if (top + height > element.scrollTop + element.clientHeight) element.scrollTop = top + height - element.clientHeight
   }, [selected])
 
-  const first = Math.max(0, Math.floor(view.top / height) - SPARE)
-  const end = Math.min(items.length, Math.ceil((view.top + view.size) / height) + SPARE)
+  const first = Math.max(0, Math.floor(sight.top / height) - SPARE)
+  const end = Math.min(items.length, Math.ceil((sight.top + sight.size) / height) + SPARE)
   useEffect(() => {
     if (items.length && end >= items.length - 2 * SPARE) props.onEnd?.()
   }, [end, items])
@@ -62,7 +69,13 @@ export function VirtualList<T>(props: VirtualProps<T>) {
         {props.head}
       </div>
       <div class="grid-body" role="rowgroup" ref={box} tabIndex={0} aria-label={props.label}>
-        <div class="grid-canvas" style={{ height: `${items.length * height}px` }} role="presentation">
+        <div
+          class="grid-canvas"
+          style={{ height: `${items.length * height}px` }}
+          role="presentation"
+          onClick={(event) => rowOf(event) >= 0 && props.onSelect(rowOf(event))}
+          onDblClick={(event) => rowOf(event) >= 0 && props.onOpen(rowOf(event))}
+        >
           {items.slice(first, end).map((item, offset) => {
             const index = first + offset
             return (
@@ -71,12 +84,11 @@ export function VirtualList<T>(props: VirtualProps<T>) {
                 class={`grid-row ${index === selected ? 'selected' : ''}`}
                 style={{ transform: `translateY(${index * height}px)`, height: `${height}px` }}
                 role="row"
+                data-index={index}
                 aria-rowindex={index + 2}
                 aria-selected={index === selected}
-                onClick={() => props.onSelect(index)}
-                onDblClick={() => props.onOpen(index)}
               >
-                {props.row(item, index)}
+                {props.row(item)}
               </div>
             )
           })}

@@ -27,7 +27,8 @@ WIDTH = 124
 
 # int64 cells
 LAST, TICK, SINCE, LAG = 0, 1, 2, 3  # last point's time (ns), minute ticks of the clock then; episode's start; delay of receipt
-TIMES = 4
+BORN = 4  # first point's time (ns)
+TIMES = 5
 
 WARM_UP = 12
 GAUGE, COUNTER, DELTA = 0, 1, 2

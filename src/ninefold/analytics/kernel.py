@@ -20,6 +20,7 @@ __all__ = ["CLIENT", "SERVER", "fold", "insert", "link", "lookup", "scan"]
 
 _MINUTE = 60_000_000_000
 _HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
 _LN10 = math.log(10.0)
 _SURE, _ALONE = 4.5, 6.0  # -log10 of the probability a point at which an alarm is raised; of a point that nothing confirms
 
@@ -43,19 +44,16 @@ def _severity(cells, i, at, x, floor, inflate):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _learn(cells, i, at, x, floor, pace):  # type: ignore[no-untyped-def]
-    """Track the 95 % quantile by stochastic gradient and the excess beyond it by exponentially weighted moments.
-
-    `pace` below 1 is for smoothed residuals: a tail must be slower than what it judges.
-    """
+def _learn(cells, i, at, x, floor):  # type: ignore[no-untyped-def]
+    """Track the 95 % quantile by stochastic gradient and the excess beyond it by exponentially weighted moments."""
     q, mean = cells[i, at], cells[i, at + 1]
-    step = 0.02 * pace * max(mean, 0.05 * floor)
+    step = 0.02 * max(mean, 0.05 * floor)
     if x <= q:
         cells[i, at] = max(q - 0.05 * step, 0.0)
         return
     cells[i, at] = q + 0.95 * step
     cells[i, at + 3] += 1.0
-    weight = max(0.03 * pace, 1.0 / (cells[i, at + 3] + 4.0))
+    weight = max(0.03, 1.0 / (cells[i, at + 3] + 4.0))
     e = min(x - q, 8.0 * max(mean, 0.1 * floor))
     cells[i, at + 1] += weight * (e - mean)
     cells[i, at + 2] += weight * (e * e - cells[i, at + 2])
@@ -83,8 +81,8 @@ def _begin(cells, i):  # type: ignore[no-untyped-def]
     spread = max(spread, 1.4826 * _median(cells, i))
     cells[i, c.LEVEL] = cells[i, c.FAST] = level
     cells[i, c.ERR_LEVEL] = cells[i, c.ERR_FAST] = 0.8 * spread
-    for view in range(4):
-        width = spread / (1.0 + 0.5 * view)
+    for view, share in enumerate((1.0, 0.8, 0.5, 0.35)):
+        width = share * spread
         for at in (c.TAILS + 8 * view, c.TAILS + 8 * view + 4):
             cells[i, at], cells[i, at + 1], cells[i, at + 2] = 1.65 * width, 0.5 * width, 0.6 * width * width
 
@@ -220,20 +218,24 @@ def _weigh(cells, times, i, t, r, lasting, half, floor, once, out):  # type: ign
     pair = _severity(cells, i, at + 8, agreed_up + agreed_down, floor, inflate)
     of_short = of_long = 0.0
     if n > 2 * c.WARM_UP:
-        of_short = _severity(cells, i, up + 16 if short >= 0.0 else down + 16, abs(short), 0.6 * floor, 1.0 + 30.0 * once)
-    if n > 8 * c.WARM_UP:
+        of_short = _severity(cells, i, up + 16 if short >= 0.0 else down + 16, abs(short), 0.6 * floor, 1.0 + 100.0 * once)
+    if t - times[i, c.BORN] > _DAY:  # before, the course of a day would be a drift
         of_long = _severity(cells, i, up + 24 if long >= 0.0 else down + 24, abs(long), 0.4 * floor, 1.0 + 100.0 * once)
     _judge(cells, times, i, t, once, alone, pair, of_short, of_long, abs(r) > half, side, out)
     if cells[i, c.AWAY] <= 2.0:
-        _learn(cells, i, up, r, floor, 1.0)
-        _learn(cells, i, down, -r, floor, 1.0)
-        _learn(cells, i, up + 8, agreed_up, floor, 1.0)
-        _learn(cells, i, down + 8, agreed_down, floor, 1.0)
-    if cells[i, c.FIRING] == 0.0:
-        _learn(cells, i, up + 16, short, 0.6 * floor, 0.3)
-        _learn(cells, i, down + 16, -short, 0.6 * floor, 0.3)
-        _learn(cells, i, up + 24, long, 0.4 * floor, 0.1)
-        _learn(cells, i, down + 24, -long, 0.4 * floor, 0.1)
+        _learn(cells, i, up, r, floor)
+        _learn(cells, i, down, -r, floor)
+        _learn(cells, i, up + 8, agreed_up, floor)
+        _learn(cells, i, down + 8, agreed_down, floor)
+    # A smoothed residual changes slowly: one number in a window is enough, more would teach it its own drift. For the same
+    # reason it learns nothing while under suspicion; each alarm teaches it once.
+    quiet = cells[i, c.FIRING] == 0.0
+    if out[3] == c.FIRED or (quiet and n % 12.0 == 0.0 and of_short < 3.0):
+        _learn(cells, i, up + 16, short, 0.6 * floor)
+        _learn(cells, i, down + 16, -short, 0.6 * floor)
+    if out[3] == c.FIRED or (quiet and n % 48.0 == 0.0 and of_long < 3.0):
+        _learn(cells, i, up + 24, long, 0.4 * floor)
+        _learn(cells, i, down + 24, -long, 0.4 * floor)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -336,6 +338,8 @@ def fold(cells, times, clock, used, slots, moments, points, received, band, valu
         last = times[slot, c.LAST]
         if t <= last or not math.isfinite(v):
             continue
+        if last == 0:
+            times[slot, c.BORN] = t
         if cells[slot, c.KIND] == c.COUNTER:
             raw, cells[slot, c.RAW] = cells[slot, c.RAW], v
             if last == 0:

@@ -29,7 +29,7 @@ _CHANGE, _CHANGE_DECAY_S = 1.2, 600.0
 _ALERT, _FIRST = 0.15, 0.1
 _OFF_PATH = 0.5
 _THRESHOLD = 1.0
-_UNSURE = 0.25
+_UNSURE = 0.5
 _SHOWN = 5
 _KIND = {
     "metric": "metric",
@@ -203,14 +203,16 @@ def _confide(candidates: Sequence[Candidate]) -> None:
     best = candidates[0]
     second = candidates[1].score if len(candidates) > 1 else 0.0
     lead = (best.score - second) / best.score
-    best.confidence = 1 / (1 + math.exp(-(-1.6 + 0.9 * math.log1p(best.score) + 3.0 * lead)))
+    fitted = 1 / (1 + math.exp(-(-2.4 + 2.3 * math.log1p(best.score) + lead)))
+    best.confidence = min(fitted, 0.5 + 1.5 * lead)  # of two equally good ones each is right at most every other time
     rest = sum(candidate.score for candidate in candidates[1:])
     for candidate in candidates[1:]:
         candidate.confidence = (1 - best.confidence) * candidate.score / rest * 0.8
     for candidate in candidates:
         candidate.items.sort(key=lambda item: -abs(item.weight))
         leading = max(candidate.items, key=lambda item: item.weight)
-        candidate.kind = _WORD.get(leading.source, "behaviour") if leading.source not in ("metric", "symptom") else leading.text.partition(" is ")[0]
+        measured = leading.source in ("metric", "symptom")
+        candidate.kind = leading.text.partition(" is ")[0] if measured else _WORD.get(leading.source, "behaviour")
         candidate.summary = f"{_name(candidate.entity)}: {leading.text}"
 
 
@@ -225,7 +227,7 @@ def _judge(candidates: Sequence[Candidate], quiet: bool, alerts: Mapping[str, in
     if best.score < _THRESHOLD:
         return "undetermined", f"no entity deviates from its quiet minutes by more than noise; {_name(best.entity)} is nearest"
     if best.confidence < _UNSURE:
-        return "undetermined", f"{_name(best.entity)} and {_name(candidates[1].entity)} explain it about equally well"
+        return "undetermined", f"the evidence is thin: {_name(best.entity)} is nearest and more likely wrong than right"
     return "determined", ""
 
 

@@ -19,8 +19,11 @@ from ninefold.cli import show
 from ninefold.config import Config, load
 from ninefold.demo import recording, script
 from ninefold.ground import log
+from ninefold.ground.clock import iso, now
 from ninefold.ground.errors import NinefoldError
 from ninefold.store.records.access import Token, create_token
+from ninefold.store.records.base import Records
+from ninefold.store.records.migrate import upgrade
 from ninefold.web.server import serve as serve_http
 from ninefold.workflows.language import load_folder
 
@@ -114,8 +117,23 @@ async def _serve(settings: Config) -> None:
         await serve_http(app, ready)
 
 
+def _demo_settings(folder: Path, port: int, otlp_port: int) -> tuple[str, Config]:
+    """A fresh token for the person who looks on, and a configuration whose workflows have one of their own."""
+    settings = script.settings(folder, port, otlp_port, "")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    records = Records(settings.records_url)
+    try:
+        upgrade(records)
+        with records.session() as session:
+            made = iso(now())
+            secret = create_token(session, f"demo {made}", "admin")
+            return secret, script.settings(folder, port, otlp_port, create_token(session, f"workflows {made}", "viewer"))
+    finally:
+        records.close()
+
+
 async def _demo(folder: Path, port: int, otlp_port: int, once: bool) -> None:
-    settings = script.settings(folder, port, otlp_port)
+    secret, settings = _demo_settings(folder, port, otlp_port)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -126,13 +144,13 @@ async def _demo(folder: Path, port: int, otlp_port: int, once: bool) -> None:
     ports: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
     show.err.print(f"[bold]Ninefold demo[/]: {recording.DESCRIPTION}")
     async with App(settings) as app:
-        secret = _first_token(app)
         server = asyncio.create_task(serve_http(app, ports.set_result))
         server.add_done_callback(lambda done: ports.cancel())
         try:
             console, otlp = await ports
         except asyncio.CancelledError:
-            return await server
+            await server
+            return
         address = f"http://127.0.0.1:{console}"
         with bar:
             task = bar.add_task("Playing", total=1)
@@ -153,6 +171,8 @@ async def _demo(folder: Path, port: int, otlp_port: int, once: bool) -> None:
         show.err.print("      ninefold incident list --status all")
         show.err.print('      ninefold query "select entity, count() from span group by entity order by 2 desc limit 5"')
         if once:
-            return None
+            server.cancel()
+            await asyncio.wait({server})
+            return
         show.err.print("Stop with Ctrl+C.")
         await server

@@ -51,7 +51,7 @@ class Send(Get):
 
 
 class Reply(Strict):
-    """What came back; `json` is null when the body is not JSON."""
+    """What came back: `json` when the body is JSON, else `text`."""
 
     status: int
     headers: dict[str, str]
@@ -139,12 +139,13 @@ class Http(Connector):
             url = url.copy_merge_params({key: _text(value) for key, value in ask.query.items()})
         started = time.perf_counter()
         answer = await self._wire.call(method, url, repeatable=repeatable, expect=tuple(ask.expect), headers=ask.headers, **body)
+        data = _json(answer.body)
         return Reply.model_validate(
             {
                 "status": answer.status,
                 "headers": dict(answer.headers),
-                "json": _json(answer.body),
-                "text": answer.text,
+                "json": data,
+                "text": answer.text if data is None else "",
                 "elapsed_s": round(time.perf_counter() - started, 6),
             }
         )

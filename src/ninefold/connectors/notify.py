@@ -12,6 +12,7 @@ The address forms are listed at https://appriseit.com/services/. They hold crede
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr
@@ -60,7 +61,8 @@ class Notify(Connector):
             OutcomeUnknown: a service did not answer in time.
             Refused: some took it and some did not; sending again would say it twice.
         """
-        result = await self._services().async_notify(
+        services = await asyncio.to_thread(self._services)
+        result = await services.async_notify(
             body=ask.body, title=ask.title, notify_type=ask.severity, body_format=ask.format, interpret_escapes=False
         )
         with result:
@@ -80,7 +82,7 @@ class Notify(Connector):
         Raises:
             ConfigError: an address is none that Apprise knows; it is named by its place, not by its text.
         """
-        services = self._services()
+        services = await asyncio.to_thread(self._services)
         return f"{len(services)} addresses: {', '.join(sorted({str(service.service_name) for service in services}))}"
 
     def _services(self) -> Any:

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from rich.console import Console
 from rich.table import Table
 
-from ninefold.config import Config, ServerConfig, WorkflowsConfig
+from ninefold.config import Config, ServerConfig, WebhookConfig, WorkflowsConfig
 from ninefold.demo.recording import Fault, Recording, Request
 from ninefold.ground.clock import SECOND, iso, now, parse
 from ninefold.ground.errors import Refused, Unavailable
@@ -77,13 +77,30 @@ class Summary:
         return sum(1 <= outcome.rank <= 3 for outcome in self.outcomes)
 
 
-def settings(folder: Path, port: int, otlp_port: int) -> Config:
-    """The configuration of the demo: defaults, its own data folder and its own workflows."""
-    workflows = Path(str(files("ninefold.demo") / "workflows"))
+def settings(folder: Path, port: int, otlp_port: int, token: str) -> Config:
+    """The configuration of the demo: defaults, its own data folder, its workflows and the systems they act on.
+
+    Args:
+        folder: where everything is kept.
+        port: of console and API, which the workflows read, and to which their notes are sent.
+        otlp_port: of OTLP/HTTP.
+        token: what the workflows show at the API's door.
+    """
+    api = f"127.0.0.1:{port}"
+    commands = {
+        "machine": {"argv": ["uname", "-srm"], "risk": "read"},
+        "restart_dry_run": {"argv": ["echo", "dry run: would restart {service}"], "parameters": {"service": "[A-Za-z0-9/_-]+"}},
+    }
     return Config(
         data=folder,
         server=ServerConfig(port=port, otlp_port=otlp_port, syslog_port=0),
-        workflows=WorkflowsConfig(path=workflows if workflows.is_dir() else None),
+        webhooks={"notes": WebhookConfig(kind="note", fields={"title": "title", "body": "message"})},
+        connectors={
+            "ninefold": {"type": "http", "base_url": f"http://{api}", "headers": {"Authorization": f"Bearer {token}"}},
+            "shell": {"type": "shell", "commands": commands},
+            "notes": {"type": "notify", "urls": [f"json://workflows:{token}@{api}/webhook/notes"]},
+        },
+        workflows=WorkflowsConfig(path=Path(str(files("ninefold.demo") / "workflows"))),
     )
 
 

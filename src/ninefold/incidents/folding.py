@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Table, bindparam, case, func, select, update
@@ -48,24 +48,26 @@ def known(session: Session, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def write_alerts(session: Session, rows: Iterable[Row], decisions: Iterable[Decision]) -> None:
-    """Count every alert event in its alert's state; the newest event decides the status."""
-    numbers = {d.alert.id: d.group.number if d.group else None for d in decisions if d.moved_from is None}
+def write_alerts(session: Session, rows: Mapping[str, Row], decisions: Iterable[Decision]) -> None:
+    """Count every alert event in its alert's state; the newest event decides the status. `rows` are the new events by id."""
     states: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        alert = row.alert()
+    for decision in decisions:
+        alert, number = decision.alert, decision.group.number if decision.group else None
+        row = rows.get(alert.id)
+        if row is None:
+            continue
         state = states.get(alert.fingerprint)
         if state is None:
             state = states[alert.fingerprint] = {
                 "fingerprint": alert.fingerprint, "entity": row.entity, "kind": row.kind, "rule": alert.rule, "title": row.title,
                 "severity": row.severity, "status": row.status, "first": row.time, "last": row.time, "count": 0,
-                "incident": numbers.get(row.id), "last_event": row.id,
+                "incident": number, "last_event": row.id,
             }  # fmt: skip
         state["count"] += 1
         state["first"] = min(state["first"], row.time)
         if row.time >= state["last"]:
             state.update(status=row.status, severity=row.severity, title=row.title, last=row.time, last_event=row.id)
-            state["incident"] = numbers.get(row.id) or state["incident"]
+            state["incident"] = number or state["incident"]
     if not states:
         return
     statement = _upsert(session)(_ALERTS)
@@ -172,17 +174,12 @@ def reflect(session: Session, outcome: Outcome, min_alerts: int, position: int, 
 
 
 def _copy(group: Group, incident: Incident) -> None:
-    incident.title, incident.severity, incident.entity = _title(group.lead), group.severity, next(iter(group.entities), "")
+    incident.title, incident.severity, incident.entity = group.lead.title or group.lead.rule, group.severity, next(iter(group.entities), "")
     incident.component, incident.opened, incident.first_event = group.component, group.first, group.first
     incident.last_event, incident.alerts, incident.entities = group.heard, group.count, len(group.entities)
     rules = [f"{entity}|{rule}" for (entity, rule), _ in zip(group.pairs, range(RULES_KEPT), strict=False)]
     if rules != incident.rules:
         incident.rules = rules
-
-
-def _title(lead: Alert) -> str:
-    name = lead.entity.partition(":")[2] or lead.entity
-    return lead.title if not name or name in lead.title else f"{lead.title} on {name}"
 
 
 def restore(session: Session, idle_s: float, resolve_after_s: float) -> Correlator:

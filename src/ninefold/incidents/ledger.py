@@ -5,16 +5,19 @@ Rows are gathered in plain lists and inserted together; a storm of alerts costs 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Table, insert
+import orjson
+from sqlalchemy import insert
+from sqlalchemy.engine.interfaces import Compiled
 from sqlalchemy.orm import Session
 
 from ninefold.analytics.correlate import Considered, Decision
 from ninefold.ground.clock import iso, now
 from ninefold.incidents.intake import Row
-from ninefold.store.records.base import Outbox
+from ninefold.store.records.base import Base, Outbox
 from ninefold.store.records.incidents import Incident, IncidentEvent, Ledger, Timeline, incident_key
 
 
@@ -79,10 +82,23 @@ class Pages:
         """Insert everything gathered."""
         for record, rows in ((IncidentEvent, self.events), (Timeline, self.lines), (Ledger, self.decisions), (Outbox, self.changes)):
             if rows:
-                table: Table = record.__table__  # type: ignore[assignment]
-                session.execute(insert(table), rows)
+                _insert(session, record, rows)
 
 
+def _insert(session: Session, record: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Rows as the driver takes them: in a storm, binding each value through SQLAlchemy would cost more than the insert."""
+    connection = session.connection()
+    key = record.__tablename__, connection.dialect.name
+    statement = _STATEMENTS.get(key)
+    if statement is None:
+        statement = insert(record).compile(dialect=connection.dialect, column_keys=list(rows[0]))
+        _STATEMENTS[key] = statement
+    order = cast("list[str] | None", getattr(statement, "positiontup", None))
+    plain = [{k: orjson.dumps(v).decode() if isinstance(v, dict) else v for k, v in row.items()} for row in rows]
+    connection.exec_driver_sql(str(statement), [tuple(row[name] for name in order) for row in plain] if order else plain)
+
+
+_STATEMENTS: dict[tuple[str, str], Compiled] = {}
 _BLANK = {"body": "", "actor": "", "source": "", "entity": "", "severity": "", "event_id": ""}
 
 

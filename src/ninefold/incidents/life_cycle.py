@@ -182,7 +182,7 @@ class Incidents:
                 if decision.verdict != "duplicate":
                     pages.told(decision.group.number, row, "alert resolved" if decision.verdict == "resolved" else row.kind)
         folding.move(session, outcome.decisions)
-        folding.write_alerts(session, rows, outcome.decisions)
+        folding.write_alerts(session, by_id, outcome.decisions)
         fresh = folding.reflect(session, outcome, self._config.min_alerts, position, pages)
         folding.merge(session, outcome.merged, pages)
         if fresh:

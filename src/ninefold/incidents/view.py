@@ -1,16 +1,16 @@
-"""What people see of incidents: plain dictionaries in the API's form, read from the records alone."""
+"""Incidents as people and programs see them: plain JSON values, times as RFC 3339 text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.orm import Session
 
-from ninefold.analytics.layout import layout
-from ninefold.ground.clock import SECOND, iso, now
+from ninefold.analytics import layout
+from ninefold.ground.clock import SECOND, iso
 from ninefold.ground.errors import NotFound
 from ninefold.model.severity import SEVERITIES
 from ninefold.model.topology import Topology
@@ -18,6 +18,7 @@ from ninefold.store.records.incidents import (
     ACKNOWLEDGED,
     OPEN,
     RESOLVED,
+    STATUSES,
     AlertState,
     Incident,
     IncidentEvent,
@@ -29,184 +30,201 @@ from ninefold.store.records.incidents import (
 )
 from ninefold.store.records.workflows import Approval
 
-_EVENTS, _LINES, _DECISIONS = 500, 1000, 1000
-_MAP_NODES = 40
-_SIMILAR = 5
-_LOOK_BACK = 500
-_WEEK_NS = 7 * 86400 * SECOND
+Json = dict[str, Any]
 
-
-def shown() -> ColumnElement[bool]:
-    """The condition for incidents people see: neither below the threshold nor merged into another."""
-    return ~Incident.pending & Incident.merged_into.is_(None)
-
-
-def page(session: Session, status: str, search: str, limit: int, offset: int) -> dict[str, Any]:
-    """A page of incidents: those that wait for an approval first, then open ones by severity, then the newest."""
-    waiting = select(Approval.incident).where(Approval.status == "waiting")
-    rank = case(
-        (Incident.id.in_(waiting) & (Incident.status != RESOLVED), 0),
-        (Incident.status == OPEN, 1 + case({word: i for i, word in enumerate(SEVERITIES)}, value=Incident.severity, else_=len(SEVERITIES))),
-        (Incident.status == ACKNOWLEDGED, 8),
-        else_=9,
-    )
-    wanted = select(Incident).where(shown()).order_by(rank, Incident.opened.desc(), Incident.id.desc()).limit(limit + 1).offset(offset)
-    if status != "all":
-        wanted = wanted.where(Incident.status == status)
-    if search:
-        like = f"%{search.replace('%', '').replace('_', r'_')}%"
-        number = search.upper().removeprefix("INC-")
-        matches = [Incident.title.ilike(like), Incident.entity.ilike(like)] + ([Incident.id == int(number)] if number.isdecimal() else [])
-        wanted = wanted.where(or_(*matches))
-    found = list(session.scalars(wanted))
-    counts = dict(session.execute(select(Incident.status, func.count()).where(shown()).group_by(Incident.status)).all())
-    return {
-        "items": _briefs(session, found[:limit]),
-        "next": str(offset + limit) if len(found) > limit else None,
-        "counts": {name: counts.get(name, 0) for name in (OPEN, ACKNOWLEDGED, RESOLVED)} | {"all": sum(counts.values())},
-    }
+_EVENTS, _LINES, _DECISIONS, _EXPLAINED = 500, 2000, 2000, 200
+_LIKE_THIS, _ALIKE = 500, 0.3
+_STEPS = ("normalise", "fingerprint", "dedup", "correlate", "mute", "cause", "workflow")
+_SHOWN = (~Incident.pending, Incident.merged_into.is_(None))
 
 
 def find(session: Session, key: str) -> Incident:
-    """An incident by ``INC-12``; one that was merged gives the incident it went into.
+    """The incident with this key, ``INC-12`` or ``12``.
 
     Raises:
         NotFound: there is none.
     """
     incident = session.get(Incident, incident_number(key))
-    while incident is not None and incident.merged_into is not None:
-        incident = session.get(Incident, incident.merged_into)
     if incident is None:
-        raise NotFound(f"there is no incident {key}")
+        raise NotFound(f"there is no incident {key!r}")
     return incident
 
 
-def brief(session: Session, incident: Incident) -> dict[str, Any]:
+def brief(session: Session, incident: Incident) -> Json:
     """One incident as it stands in a list."""
     return _briefs(session, [incident])[0]
 
 
-def whole(session: Session, incident: Incident, topology: Topology) -> dict[str, Any]:
-    """One incident with its cause, its events, its map, its tickets and what it resembles."""
-    of = select(IncidentEvent.event).where(IncidentEvent.incident == incident.id).order_by(IncidentEvent.time)
-    tickets = session.scalars(select(Ticket).where(Ticket.incident == incident.id))
-    return brief(session, incident) | {
+def _briefs(session: Session, incidents: Sequence[Incident]) -> list[Json]:
+    waiting = _waiting(session, [incident.id for incident in incidents])
+    return [_brief(incident, incident.id in waiting) for incident in incidents]
+
+
+def _waiting(session: Session, numbers: Sequence[int]) -> set[int]:
+    asked = select(Approval.incident).where(Approval.status == "waiting", Approval.incident.in_(numbers))
+    return {number for number in session.scalars(asked) if number is not None}
+
+
+def _brief(incident: Incident, waiting: bool) -> Json:
+    return {
+        "id": incident_key(incident.id), "title": incident.title, "status": incident.status, "severity": incident.severity,
+        "entity": incident.entity, "alerts": incident.alerts, "entities": incident.entities, "opened": iso(incident.opened),
+        "acknowledged": _time(incident.acknowledged), "resolved": _time(incident.resolved), "last_event": iso(incident.last_event),
+        "owner": incident.owner, "confidence": incident.confidence, "cause": incident.cause,
+        "needs": "approval" if waiting else "acknowledge" if incident.status == OPEN else "",
+        "truth": incident.truth, "feedback": incident.feedback, "version": incident.version,
+        "merged_into": incident_key(incident.merged_into) if incident.merged_into else None,
+    }  # fmt: skip
+
+
+def _time(time: int | None) -> str | None:
+    return iso(time) if time else None
+
+
+def page(session: Session, status: str, q: str, limit: int, after: int) -> Json:
+    """A page of incidents, those that need somebody first: waiting approvals, open ones by severity, then the newest."""
+    wanted = [*_SHOWN, *_matching(q)]
+    if status != "all":
+        wanted.append(Incident.status == status)
+    asked = select(Approval.incident).where(Approval.status == "waiting", Approval.incident.is_not(None))
+    rank = case({word: place for place, word in enumerate(SEVERITIES)}, value=Incident.severity, else_=len(SEVERITIES))
+    stage = case({word: place for place, word in enumerate(STATUSES)}, value=Incident.status, else_=len(STATUSES))
+    order = (
+        case((Incident.id.in_(asked), 0), else_=1),
+        stage,
+        case((Incident.status == OPEN, rank), else_=0),
+        Incident.last_event.desc(),
+        Incident.id.desc(),
+    )
+    found = session.scalars(select(Incident).where(*wanted).order_by(*order).offset(after).limit(limit + 1)).all()
+    more = str(after + limit) if len(found) > limit else None
+    return {"items": _briefs(session, found[:limit]), "next": more, "counts": _counts(session, q)}
+
+
+def _matching(q: str) -> list[ColumnElement[bool]]:
+    if not q:
+        return []
+    text = [column.icontains(q, autoescape=True) for column in (Incident.title, Incident.entity, Incident.owner)]
+    with suppress(NotFound):
+        text.append(Incident.id == incident_number(q))
+    return [or_(*text)]
+
+
+def _counts(session: Session, q: str) -> Json:
+    rows = session.execute(select(Incident.status, func.count()).where(*_SHOWN, *_matching(q)).group_by(Incident.status))
+    counts = dict.fromkeys(STATUSES, 0) | dict(rows.tuples().all())
+    return counts | {"all": sum(counts.values())}
+
+
+def summary(session: Session) -> Json:
+    """The figures of all incidents: how many, how much noise was cut, how fast people and problems were.
+
+    `noise_cut` is 1 - incidents shown / alert events; both counts stand beside it. Mean times are over incidents that were
+    acknowledged or resolved.
+    """
+    counts = _counts(session, "")
+    alerts = session.scalar(select(func.sum(Incident.alerts)).where(Incident.merged_into.is_(None))) or 0
+    means = []
+    for moment in (Incident.acknowledged, Incident.resolved):
+        mean = session.scalar(select(func.avg(moment - Incident.opened)).where(*_SHOWN, moment >= Incident.opened))
+        means.append(float(mean) / SECOND if mean is not None else None)
+    waiting = session.scalar(select(func.count()).select_from(Approval).where(Approval.status == "waiting")) or 0
+    return {
+        **counts, "incidents": counts["all"], "alerts": alerts, "noise_cut": 1 - counts["all"] / alerts if alerts else None,
+        "time_to_acknowledge_s": means[0], "time_to_resolve_s": means[1], "approvals_waiting": waiting,
+    }  # fmt: skip
+
+
+def whole(session: Session, incident: Incident, topology: Topology) -> Json:
+    """One incident with everything about it but its runs and approvals."""
+    affected = set(session.scalars(select(AlertState.entity).where(AlertState.incident == incident.id).distinct())) - {""}
+    cause = (incident.cause or {}).get("entity", "")
+    tickets = session.scalars(select(Ticket).where(Ticket.incident == incident.id).order_by(Ticket.system, Ticket.id))
+    return {
+        **brief(session, incident),
         "verdict": incident.verdict or "undetermined",
-        "reason": incident.reason or "The cause has not been looked for yet.",
+        "reason": incident.reason or ("" if incident.verdict else "the analysis has not come this far yet"),
         "candidates": incident.analysis.get("candidates", []),
         "patterns": incident.analysis.get("patterns", []),
         "charts": incident.analysis.get("charts", []),
-        "events": list(session.scalars(of.where(IncidentEvent.role == "alert").limit(_EVENTS))),
-        "changes": list(session.scalars(of.where(IncidentEvent.role == "change").limit(_EVENTS))),
-        "map": incident_map(session, incident, topology),
+        "events": _events(session, incident.id, "alert"),
+        "changes": _events(session, incident.id, "change"),
+        "map": layout.draw(topology, affected | ({cause} if cause else set()), cause),
         "similar": similar(session, incident),
         "tickets": [{"system": t.system, "id": t.id, "url": t.url, "status": t.status} for t in tickets],
     }
 
 
-def timeline(session: Session, incident: Incident) -> list[dict[str, Any]]:
-    """The incident's story, oldest first."""
-    rows = session.scalars(select(Timeline).where(Timeline.incident == incident.id).order_by(Timeline.time, Timeline.id).limit(_LINES))
-    names = ("kind", "title", "body", "actor", "source", "entity", "severity")
-    return [{"time": iso(row.time), **{name: getattr(row, name) for name in names}} for row in rows]
+def _events(session: Session, number: int, role: str) -> list[Json]:
+    rows = select(IncidentEvent.event).where(IncidentEvent.incident == number, IncidentEvent.role == role)
+    return list(session.scalars(rows.order_by(IncidentEvent.time, IncidentEvent.id).limit(_EVENTS)))
 
 
-def decisions(session: Session, incident: Incident) -> list[dict[str, Any]]:
-    """Every decision that made this incident what it is, oldest first."""
-    rows = session.scalars(select(Ledger).where(Ledger.incident == incident.id).order_by(Ledger.time, Ledger.id).limit(_DECISIONS))
-    return [{"time": iso(row.time), "step": row.step, "text": row.text, "detail": row.detail} for row in rows]
-
-
-def similar(session: Session, incident: Incident) -> list[dict[str, Any]]:
-    """Earlier incidents of the same shape: the Jaccard similarity of their (entity, rule) pairs, best first."""
+def similar(session: Session, incident: Incident, limit: int = 5) -> list[Json]:
+    """Earlier incidents whose alerts were alike (Jaccard over entity and rule), with what their cause was and what fixed them."""
     mine = set(incident.rules)
-    others = select(Incident).where(shown(), Incident.id != incident.id, Incident.opened <= incident.opened)
-    found = []
-    for other in session.scalars(others.order_by(Incident.opened.desc()).limit(_LOOK_BACK)):
+    if not mine:
+        return []
+    others = select(Incident).where(*_SHOWN, Incident.id != incident.id, Incident.first_event <= incident.first_event)
+    scored = []
+    for other in session.scalars(others.order_by(Incident.id.desc()).limit(_LIKE_THIS)):
         theirs = set(other.rules)
-        if common := len(mine & theirs):
-            found.append((common / len(mine | theirs), other))
-    found.sort(key=lambda pair: (-pair[0], -pair[1].opened))
+        score = len(mine & theirs) / len(mine | theirs) if theirs else 0.0
+        if score >= _ALIKE:
+            scored.append((score, other))
+    scored.sort(key=lambda pair: (-pair[0], -pair[1].id))
     return [
-        {
-            "id": incident_key(other.id), "title": other.title, "opened": iso(other.opened),
-            "resolved": iso(other.resolved) if other.resolved else None, "cause": other.cause, "fixed_by": other.fixed_by,
-            "score": round(score, 2),
-        }
-        for score, other in found[:_SIMILAR]
+        {"id": incident_key(o.id), "title": o.title, "opened": iso(o.opened), "resolved": _time(o.resolved),
+         "cause": (o.cause or {}).get("entity", ""), "fixed_by": o.fixed_by, "score": round(score, 2)}
+        for score, o in scored[:limit]
     ]  # fmt: skip
 
 
-def incident_map(session: Session, incident: Incident, topology: Topology) -> dict[str, Any]:
-    """The affected part of the topology: what alerted, the cause, and their neighbours."""
-    alerting = set(session.scalars(select(AlertState.entity).where(AlertState.incident == incident.id).distinct())) - {""}
-    cause = str(incident.cause["entity"]) if incident.cause else ""
-    core = alerting | ({cause} if cause else set())
-    around = {other for name in core for other in (*topology.needs.get(name, ()), *topology.needed_by.get(name, ()))} - core
-    between = sorted(around, key=lambda name: (-len(core & (topology.needs.get(name, set()) | topology.needed_by.get(name, set()))), name))
-    named = [cause] * bool(cause) + sorted(alerting - {cause}) + between
-    states = {name: "cause" if name == cause else "affected" if name in alerting else "silent" for name in named[:_MAP_NODES]}
-    return drawn(topology, states)
+def timeline(session: Session, incident: Incident) -> list[Json]:
+    """What happened, in order of event time."""
+    rows = session.scalars(select(Timeline).where(Timeline.incident == incident.id).order_by(Timeline.time, Timeline.id).limit(_LINES))
+    return [
+        {"time": iso(row.time), "kind": row.kind, "title": row.title, "body": row.body, "actor": row.actor, "source": row.source,
+         "entity": row.entity, "severity": row.severity}
+        for row in rows
+    ]  # fmt: skip
 
 
-def drawn(topology: Topology, states: Mapping[str, str]) -> dict[str, Any]:
-    """The edges among some entities, laid out; `states` maps entity -> cause, affected, silent or healthy."""
-    edges = [key for key in topology.relations if key[0] in states and key[1] in states]
-    places = layout(states, [(a, b) for a, b, _ in edges])
-    hit = {name for name, state in states.items() if state in ("cause", "affected")}
-    return {
-        "nodes": [
-            {"id": name, "label": name.partition(":")[2], "x": round(place.x, 4), "y": round(place.y, 4), "state": states[name]}
-            for name, place in places.items()
-        ],
-        "edges": [{"from": a, "to": b, "kind": kind, "affected": a in hit and b in hit} for a, b, kind in edges],
-    }
+def decisions(session: Session, incident: Incident) -> list[Json]:
+    """Every decision behind an incident, with its reason: how its events were read and recognised, and where they were put."""
+    rows = session.scalars(select(Ledger).where(Ledger.incident == incident.id).order_by(Ledger.time, Ledger.id).limit(_DECISIONS))
+    items = [(row.time, _STEPS.index(row.step) if row.step in _STEPS else len(_STEPS), _decision(row)) for row in rows]
+    events = select(IncidentEvent).where(IncidentEvent.incident == incident.id, IncidentEvent.role == "alert").order_by(IncidentEvent.time)
+    for event in session.scalars(events.limit(_EXPLAINED)):
+        items += [(event.time, place, item) for place, item in enumerate(_read(event.event))]
+    return [item for _, _, item in sorted(items, key=lambda entry: entry[:2])]
 
 
-def overview(session: Session, topology: Topology) -> dict[str, Any]:
-    """The whole topology with what alerts now; the busiest entities when it is large."""
-    active = select(AlertState.entity).join(Incident, Incident.id == AlertState.incident)
-    alerting = set(session.scalars(active.where(AlertState.status == "firing", Incident.status != RESOLVED).distinct()))
-    degree = {name: len(topology.needs[name]) + len(topology.needed_by[name]) for name in topology.entities()}
-    names = sorted(degree, key=lambda name: (name not in alerting, -degree[name], name))[: 4 * _MAP_NODES]
-    return drawn(topology, {name: "affected" if name in alerting else "healthy" for name in names})
+def _decision(row: Ledger) -> Json:
+    return {"time": iso(row.time), "step": row.step, "text": row.text, "detail": {"event": row.event_id, **row.detail}}
 
 
-def summary(session: Session) -> dict[str, Any]:
-    """The figures above the list; times are medians over the last seven days."""
-    counts = dict(session.execute(select(Incident.status, func.count()).where(shown()).group_by(Incident.status)).all())
-    total = sum(counts.values())
-    alerts = session.scalar(select(func.coalesce(func.sum(Incident.alerts), 0)).where(Incident.merged_into.is_(None))) or 0
-    recent = session.execute(
-        select(Incident.opened, Incident.acknowledged, Incident.resolved).where(shown(), Incident.opened > now() - _WEEK_NS)
-    ).all()
-    return {
-        "open": counts.get(OPEN, 0), "acknowledged": counts.get(ACKNOWLEDGED, 0), "resolved": counts.get(RESOLVED, 0), "all": total,
-        "alerts": alerts, "incidents": total, "noise_cut": 1 - total / alerts if alerts else None,
-        "time_to_acknowledge_s": _median((row[1] - row[0]) for row in recent if row[1]),
-        "time_to_resolve_s": _median((row[2] - row[0]) for row in recent if row[2]),
-        "approvals_waiting": session.scalar(select(func.count()).select_from(Approval).where(Approval.status == "waiting")) or 0,
-    }  # fmt: skip
+def _read(event: Json) -> Iterable[Json]:
+    attributes = event["attributes"]
+    version, _, format_ = attributes.get("ninefold.normaliser", "").partition(" ")
+    how = f"read by normaliser {version} as {format_}" if version else "came as a complete event"
+    where = f"it is about {event['entity']}" if event["entity"] else "it names no entity, so it is never grouped with others"
+    made_of = attributes.get("ninefold.fingerprint", "")
+    parts = "given by the sender" if made_of in ("", "sender") else f"made of {made_of}"
+    texts = (f"{event['title']}: {how}; {where}", f"fingerprint {event.get('fingerprint', '')} is {parts}")
+    for step, text in zip(_STEPS, texts, strict=False):
+        yield {"time": event["time"], "step": step, "text": text, "detail": {"event": event["id"]}}
 
 
-def _median(durations: Iterable[int]) -> float | None:
-    values = [duration / SECOND for duration in durations if duration >= 0]
-    return round(median(values), 3) if values else None
-
-
-def _briefs(session: Session, incidents: Sequence[Incident]) -> list[dict[str, Any]]:
-    numbers = [incident.id for incident in incidents]
-    asked = set(session.scalars(select(Approval.incident).where(Approval.status == "waiting", Approval.incident.in_(numbers))))
-    return [_brief(incident, incident.id in asked) for incident in incidents]
-
-
-def _brief(incident: Incident, asked: bool) -> dict[str, Any]:
-    needs = "approval" if asked else "acknowledge" if incident.status == OPEN else ""
-    return {
-        "id": incident_key(incident.id), "title": incident.title, "status": incident.status, "severity": incident.severity,
-        "entity": incident.entity, "alerts": incident.alerts, "entities": incident.entities, "opened": iso(incident.opened),
-        "acknowledged": iso(incident.acknowledged) if incident.acknowledged else None,
-        "resolved": iso(incident.resolved) if incident.resolved else None, "last_event": iso(incident.last_event),
-        "owner": incident.owner, "confidence": incident.confidence, "cause": incident.cause, "needs": needs, "truth": incident.truth,
-        "feedback": incident.feedback, "version": incident.version,
-    }  # fmt: skip
+def overview(session: Session, topology: Topology) -> Json:
+    """The whole topology (its first entities when it is large), with what has open alerts."""
+    unresolved = Incident.status.in_((OPEN, ACKNOWLEDGED)) & ~Incident.pending
+    alerting = select(AlertState.entity).join(Incident, Incident.id == AlertState.incident)
+    affected = set(session.scalars(alerting.where(unresolved, AlertState.status != RESOLVED).distinct())) - {""}
+    known = [entity for entity in topology.entities() if entity not in affected]
+    drawn = layout.draw(topology, affected | set(known[: max(0, 200 - len(affected))]), limit=200)
+    for node in drawn["nodes"]:
+        node["state"] = "affected" if node["id"] in affected else "healthy"
+    for edge in drawn["edges"]:
+        edge["affected"] = edge["from"] in affected and edge["to"] in affected
+    return drawn

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from ninefold.ground.errors import Unavailable
 from ninefold.ground.log import get
@@ -75,7 +75,7 @@ class SqliteJournal:
         top = self._write.execute("select max(position) from log").fetchone()[0] or 0
         self._head = max(top, *self._readers.values(), 0) if self._readers else top
         self._size = self._write.execute("select coalesce(sum(length(blob)), 0) from log").fetchone()[0]
-        self._trimmed = time.monotonic()
+        self._trimmed, self._trimmed_to = time.monotonic(), 0
         self._received = meter.counter("ninefold_journal_received_total", "Rows made durable, by signal and source.")
         self._commit_s = meter.histogram("ninefold_journal_commit_seconds", "Duration of one group commit.")
         self._depth = meter.gauge("ninefold_journal_size_bytes", "Bytes waiting for the slowest reader.")
@@ -157,7 +157,12 @@ class SqliteJournal:
 
     def _run(self) -> None:
         while True:
-            job = self._jobs.get()
+            try:
+                job = self._jobs.get(timeout=_TRIM_EVERY_S)
+            except Empty:  # a full journal gets no appends, so what was consumed must go without one
+                if min(self._readers.values(), default=0) > self._trimmed_to:
+                    self._commit_group([])
+                continue
             stop = job is None
             group = [job] if job is not None else []
             while not self._jobs.empty():  # everybody who came during the last commit goes into this one
@@ -222,7 +227,7 @@ class SqliteJournal:
         if last is not None:
             self._write.execute("delete from log where position <= ?", (last,))
         if count < _TRIM_ROWS:
-            self._trimmed = now_s
+            self._trimmed, self._trimmed_to = now_s, passed
         return int(size)
 
     def _settle(self, group: list[_Job]) -> None:

@@ -117,7 +117,7 @@ def _granularity(store: Store) -> list[Figure]:
     finest = min(known, key=lambda flow: flow.finest_s or 0.0)
     coarsest = max(known, key=lambda flow: flow.interval_s or 0.0)
     text = f"The finest series of {finest.name} has a point every {span(finest.finest_s or 0)}"
-    text += f"; those of {coarsest.name} have one every {span(coarsest.interval_s or 0)}."
+    text += "." if coarsest is finest else f"; those of {coarsest.name} have one every {span(coarsest.interval_s or 0)}."
     return [
         Figure(
             "Finest granularity",

@@ -91,7 +91,8 @@ def figures(flows: list[Flow]) -> list[Figure]:
                 "Streaming sources",
                 percent(fresh, len(delays)),
                 "%",
-                f"{fresh} of {count(len(delays), 'source')} deliver within {STREAMING_S:.0f} s; the others come in batches.",
+                f"{fresh} of {count(len(delays), 'source')} deliver within {STREAMING_S:.0f} s"
+                + ("." if fresh == len(delays) else "; the rest in batches."),
                 f"Sources whose median delay is at most {STREAMING_S:.0f} s / sources with a delay.",
             ),
         ]

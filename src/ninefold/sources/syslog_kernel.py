@@ -36,7 +36,7 @@ def _seconds(year: int, month: int, day: int, hour: int, minute: int, second: in
     if month < 1 or month > 12 or day < 1 or hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 59:
         return -1
     leap = (year % 4 == 0 and year % 100 != 0) or year % 400 == 0
-    if year < 1970 or year > 2261 or day > _DAYS[month - 1] + (1 if leap and month == 2 else 0):
+    if year < 1970 or year > 2260 or day > _DAYS[month - 1] + (1 if leap and month == 2 else 0):
         return -1
     # Howard Hinnant, "chrono-compatible low-level date algorithms": days from civil, years counted from March.
     shifted = year - (1 if month <= 2 else 0)

@@ -52,6 +52,7 @@ def build(app: App) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # Ninefold meters itself
         description="Incidents, workflows, sources, queries and the roadmap. Authenticate with `Authorization: Bearer <token>`.",
     )
     api.state.ninefold = app
@@ -79,7 +80,7 @@ def build(app: App) -> FastAPI:
 
 
 async def serve(app: App, started: Callable[[list[int]], None] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT, SIGTERM or cancelled; requests under way are answered first.
 
     Args:
         app: a running App.
@@ -101,7 +102,12 @@ async def serve(app: App, started: Callable[[list[int]], None] | None = None) ->
         await asyncio.sleep(0.01)
     if started is not None and not running.done():
         started([bound.getsockname()[1] for bound in sockets])
-    await running
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await running
+        raise
 
 
 def _bind(host: str, port: int) -> socket.socket:

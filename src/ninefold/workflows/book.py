@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from ninefold.ground.clock import SECOND, iso, now
@@ -66,7 +66,8 @@ class Standing:
 
 
 def tell(session: Session, run: Run, kind: str, title: str, *, topic: str = "run", key: str = "", **data: Any) -> None:
-    """Add the outbox row of a transition; it comes back through the front door as an event of the run's incident."""
+    """Add the outbox row of a transition. It comes back through the front door as an event of the run's incident; kind `progress` (a run
+    is queued, a step begins) is only for those who watch."""
     incident = incident_key(run.incident) if run.incident is not None else ""
     about = {"incident": incident, "workflow": run.workflow, "run": run.id, "entity": run.entity, "title": title}
     session.add(Outbox(topic=topic, kind=kind, key=key or str(run.id), data=about | data))
@@ -93,14 +94,19 @@ class Book:
 
         Returns:
             (run, seconds since its trigger) of each.
+
+        Raises:
+            Conflict: another worker took one of them first; ask again.
         """
         with self._records.reading() as session:
-            others = and_(Run.status == "running", Run.lease_owner != self._owner)
-            if session.scalar(select(Run.id).where(or_(Run.status == "queued", others)).limit(1)) is None:
+            if session.scalar(select(Run.id).where(or_(Run.status == "queued", self._perhaps_dead(now()))).limit(1)) is None:
                 return []
         with self._records.session() as session:
             time = now()
-            self._take_from_the_dead(session, time)
+            for run in session.scalars(select(Run).where(self._perhaps_dead(time))):
+                if run.lease_until < time or _is_dead(run.lease_owner):
+                    run.status, run.lease_owner = "queued", ""
+            session.flush()
             running = {name: int(count) for name, count in session.execute(_busy())}
             waiting = session.scalars(select(Run.workflow).where(Run.status == "queued").group_by(Run.workflow).order_by(func.min(Run.id)))
             taken: list[Run] = []
@@ -114,9 +120,9 @@ class Book:
                     tell(session, run, "started", f"Workflow {run.workflow} started: {run.trigger}")
             return [(run.id, (time - run.triggered) / SECOND) for run in taken]
 
-    def renew(self) -> set[int]:
-        """Prolong the leases held; returns the runs they are for."""
-        held = and_(Run.lease_owner == self._owner, Run.status == "running")
+    def renew(self, runs: Collection[int]) -> set[int]:
+        """Prolong the leases of these runs; returns those that are still held."""
+        held = and_(Run.id.in_(runs), Run.lease_owner == self._owner, Run.status == "running")
         with self._records.session() as session:
             session.execute(update(Run).where(held).values(lease_until=now() + int(LEASE_S * SECOND)))
             return set(session.scalars(select(Run.id).where(held)))
@@ -159,7 +165,7 @@ class Book:
             step.status, step.input, step.error, step.sent = "running", self.mask(dict(ask)), "", True
             step.attempts, step.started = step.attempts + 1, step.started or now()
             again = f", attempt {step.attempts}" if step.attempts > 1 else ""
-            self._tell_step(session, run, place, "running", f"Workflow {run.workflow}: step {place.id} started{again}")
+            self._tell_step(session, run, "progress", place, "running", f"Workflow {run.workflow}: step {place.id} started{again}")
 
     def trouble(self, run_id: int, place: Place, error: str) -> None:
         """An attempt was not carried out and is tried again."""
@@ -260,16 +266,14 @@ class Book:
         step.status, step.error, step.finished = status, error, now()
         body = orjson.dumps(step.output).decode()[:_BODY_CHARS] if step.output else ""
         title = f"Workflow {run.workflow}: step {place.id} {status}" + (f": {error}" if error else "")
-        self._tell_step(session, run, place, status, title, body=body, error=error)
+        self._tell_step(session, run, "step", place, status, title, body=body, error=error)
 
-    def _tell_step(self, session: Session, run: Run, place: Place, status: str, title: str, **more: str) -> None:
-        tell(session, run, "step", title, step=place.id, uses=place.uses, risk=place.risk, status=status, **more)
+    def _tell_step(self, session: Session, run: Run, kind: str, place: Place, status: str, title: str, **more: str) -> None:
+        tell(session, run, kind, title, step=place.id, uses=place.uses, risk=place.risk, status=status, **more)
 
-    def _take_from_the_dead(self, session: Session, time: int) -> None:
-        for run in session.scalars(select(Run).where(Run.status == "running", Run.lease_owner != self._owner)):
-            if run.lease_until < time or _is_dead(run.lease_owner):
-                run.status, run.lease_owner = "queued", ""
-        session.flush()
+    def _perhaps_dead(self, time: int) -> ColumnElement[bool]:
+        """Runs of other workers, and of this one if it has lost sight of them: a lease under work is renewed long before it ends."""
+        return and_(Run.status == "running", or_(Run.lease_owner != self._owner, Run.lease_until < time))
 
 
 def _busy() -> Any:

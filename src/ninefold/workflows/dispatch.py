@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 from sqlalchemy import exists, func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ninefold.ground.clock import SECOND, now
@@ -86,7 +87,10 @@ class Dispatcher:
         if not pairs and last - self._committed < _COMMIT_EVERY:
             self._after = last
             return 0
-        started = self._decide(pairs, last)
+        try:
+            started = self._decide(pairs, last)
+        except IntegrityError:
+            return 0  # another process decided about the same change first; the next round sees that
         self._after = self._committed = last
         return started
 
@@ -199,7 +203,7 @@ class Dispatcher:
         )
         session.add(run)
         session.flush()
-        tell(session, run, "queued", f"Workflow {workflow.name} is queued: {trigger}")
+        tell(session, run, "progress", f"Workflow {workflow.name} is queued: {trigger}")
         self._sent.add(workflow=workflow.name)
         return run
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from ninefold.config import WorkflowsConfig
-from ninefold.ground.errors import ConfigError, NotFound
+from ninefold.ground.errors import ConfigError, Conflict, NotFound
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.plugin import Connector, Emit
@@ -187,7 +187,10 @@ class Workflows:
         if self.stopped():
             return True, []
         room = self._config.max_runs - len(self._tasks)
-        return False, self._book.claim(room, self._concurrency) if room > 0 else []
+        try:
+            return False, self._book.claim(room, self._concurrency) if room > 0 else []
+        except Conflict:
+            return False, []  # another process was faster; the next round sees what is left
 
     async def _execute(self, run: int) -> None:
         try:
@@ -212,8 +215,9 @@ class Workflows:
         """Prolong the leases of runs under way, and let go of those that are no longer ours (cancelled, or taken over)."""
         if not self._tasks:
             return
-        held = await asyncio.to_thread(self._book.renew)
-        for run, task in self._tasks.items():
+        tasks = dict(self._tasks)
+        held = await asyncio.to_thread(self._book.renew, list(tasks))
+        for run, task in tasks.items():
             if run not in held:
                 task.cancel()
 
