@@ -86,6 +86,8 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connector in self.connectors.values():
+            await connector.close()
         await asyncio.to_thread(self._drain)
         await self._exit.aclose()
 
@@ -143,7 +145,7 @@ class App:
         for follower in self._followers:
             follower.start()
         server = self.config.server
-        self.syslog = Syslog(server.host, server.syslog_port) if server.syslog_port else None
+        self.syslog = Syslog(server.host, server.syslog_port, self.meter) if server.syslog_port else None
         own = OwnEvents(self.records.outbox, lambda: self._position("own"), lambda position: self._advance("own", position))
         self.sources = [own, OwnMetrics(self.meter)]
         self.sources += [FileFollow(file, self._file_offset, self._keep_file_offset) for file in self.config.files]

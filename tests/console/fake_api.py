@@ -221,6 +221,8 @@ class FakeServer:
             found |= {"status": "open", "resolved": None, "needs": "acknowledge"}
         elif action == "assign":
             found |= {"owner": body["owner"]}
+        elif action == "verdict":
+            found |= {"feedback": body["verdict"]}
         return JSONResponse(found)
 
     def _series(self, request: Request) -> Response:

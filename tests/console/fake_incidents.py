@@ -60,6 +60,9 @@ def incidents(number: int, now: datetime) -> list[Json]:
                 },
                 "needs": "approval" if index == 0 else "acknowledge" if status == "open" else "",
                 "truth": None,
+                "feedback": "",
+                "merged_into": None,
+                "version": 1,
             }
         )
     made[0] |= {

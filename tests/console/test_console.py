@@ -172,6 +172,7 @@ def test_resolve_assign_verdict_and_run(server: FakeServer, visit: Open) -> None
     page.keyboard.press("Enter")
     expect(page.locator(".facts")).to_contain_text("owner A. Okafor")
     page.get_by_role("button", name="Wrong cause").click()
+    expect(page.get_by_role("button", name="Wrong cause", pressed=True)).to_be_visible()
     expect(page.get_by_role("status").filter(has_text="wrong cause")).to_be_visible()
     page.keyboard.press("w")
     page.get_by_role("button", name=re.compile("open-a-ticket")).click()

@@ -180,6 +180,6 @@ def test_a_truth_reads_as_an_event_of_kind_truth() -> None:
 
 
 def test_settings_keep_to_their_folder(tmp_path: Path) -> None:
-    settings = script.settings(tmp_path, 0, 0)
+    settings = script.settings(tmp_path, 0, 0, "n9_test")
     assert settings.data == tmp_path
     assert settings.server.host == "127.0.0.1"

@@ -16,7 +16,8 @@ from ninefold.engine.local import EventFollower, StoreWriter, TechniqueRunner
 from ninefold.ground.errors import Unavailable
 from ninefold.ground.meter import Meter
 from ninefold.journal.sqlite import SqliteJournal
-from ninefold.model.signal import Batch, batch_of, from_ipc
+from ninefold.model.signal import Batch, batch_of
+from ninefold.sources import replay
 
 
 def event(number: int) -> Batch:
@@ -189,9 +190,5 @@ def test_a_poisoned_batch_goes_to_quarantine_and_the_rest_passes(journal: Sqlite
     found = journal.read(0, limit=1000)
     bad = [batch for batch in found if batch.signal == "quarantine"]
     assert [row["reason"] for batch in bad for row in batch.rows.to_pylist()] == ["techniques failed on it 6 times: thirteen"]
-    assert ids([from_ipc_batch(bad[0])]) == [13]
+    assert ids(replay.batches(pa.Table.from_batches([bad[0].rows]), 5)) == [13]
     assert len([n for n in ids([b for b in found if b.signal == "event"]) if n >= 1_000_000]) == 5
-
-
-def from_ipc_batch(bad: Batch) -> Batch:
-    return Batch("event", bad.source, bad.received, from_ipc(bad.rows.column("payload")[0].as_py()))

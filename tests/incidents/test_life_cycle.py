@@ -64,7 +64,7 @@ def test_the_story_and_the_reasons_are_written_down(room: Room) -> None:
 
 def test_an_incident_resolves_when_its_alerts_ended_and_it_was_quiet(room: Room) -> None:
     room.feed(event(0), event(1, title="other"), event(60, status="resolved"))
-    room.tick(1000)
+    room.tick(390)
     assert [i["status"] for i in room.list()] == ["open"], "one alert still fires"
     room.feed(event(100, title="other", status="resolved"))
     room.tick(399)
@@ -191,7 +191,7 @@ def test_the_truth_of_labelled_data_is_shown_whenever_it_comes(room: Room, first
     alerts = [event(0, "service:web"), event(1, "service:web", "b")]
     for rows in ([truth], alerts) if first == "truth" else (alerts, [truth]):
         room.feed(*rows)
-    room.feed(event(2000, "service:web"), event(2001, "service:web", "b"))
+    room.feed(event(2000, "service:web", "c"), event(2001, "service:web", "d"))
     newest, labelled = room.list()
     assert labelled["truth"] == {"entity": "service:cart", "kind": "cpu", "text": "cpu injected into cart"}
     assert newest["truth"] is None

@@ -40,6 +40,8 @@ export interface Incident {
   cause: { entity: string; kind: string; summary: string } | null
   needs: 'acknowledge' | 'approval' | ''
   truth: { entity: string; kind: string; text: string } | null
+  feedback: 'useful' | 'noise' | 'wrong_cause' | ''
+  merged_into: string | null
 }
 
 export interface IncidentPage {

@@ -56,6 +56,11 @@ export function IncidentPage({ id, tab }: { id: string; tab: string }) {
       {!data && !problem && <Waiting what={id} />}
       {data && (
         <div class="incident">
+          {data.merged_into && (
+            <p class="stopped">
+              <Shape health="info" /> This incident was merged into <a href={`/incidents/${data.merged_into}`}>{data.merged_into}</a>.
+            </p>
+          )}
           <IncidentHead incident={data} />
           {tab === '' && <Overview incident={data} />}
           {tab === 'timeline' && <TimelineTab incident={data} />}

@@ -128,6 +128,8 @@ export function IncidentsPage() {
   )
 }
 
+const middle = (seconds: number | null | undefined): string => (seconds == null ? '–' : span(seconds))
+
 function Strip() {
   const { data } = useResource<Summary>('summary', 'incident', 'alert', 'approval', 'source', 'quarantine')
   const none = 'not measured yet'
@@ -138,16 +140,8 @@ function Strip() {
       value: percent(data?.noise_cut ?? null),
       text: data ? (data.noise_cut === null ? none : `${plural(data.alerts, 'alert')} in ${plural(data.incidents, 'incident')}`) : ' ',
     },
-    {
-      name: 'Time to acknowledge',
-      value: data?.time_to_acknowledge_s == null ? '–' : span(data.time_to_acknowledge_s),
-      text: data && data.time_to_acknowledge_s === null ? none : 'median, 7 days',
-    },
-    {
-      name: 'Time to resolve',
-      value: data?.time_to_resolve_s == null ? '–' : span(data.time_to_resolve_s),
-      text: data && data.time_to_resolve_s === null ? none : 'median, 7 days',
-    },
+    { name: 'Time to acknowledge', value: middle(data?.time_to_acknowledge_s), text: data?.time_to_acknowledge_s === null ? none : 'mean of the acknowledged' },
+    { name: 'Time to resolve', value: middle(data?.time_to_resolve_s), text: data?.time_to_resolve_s === null ? none : 'mean of the resolved' },
     data?.approvals_waiting
       ? { name: 'Waiting for you', value: String(data.approvals_waiting), text: data.approvals_waiting === 1 ? 'approval to answer' : 'approvals to answer', href: '/workflows', tone: 'accent' }
       : { name: 'Delay', value: delay(data?.delay_s ?? null), text: data?.sources ? `event to store, ${plural(data.sources, 'source')}` : none },

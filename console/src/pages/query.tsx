@@ -12,7 +12,7 @@ const LIMIT = 1000
 const EXAMPLES = [
   ['Alerts by hour', "SELECT toStartOfHour(time) AS hour, severity, count() AS alerts\nFROM event FINAL\nWHERE kind = 'alert'\nGROUP BY hour, severity\nORDER BY hour DESC\nLIMIT 100"],
   ['Log patterns', 'SELECT entity, pattern, count() AS lines, any(body) AS example\nFROM log\nGROUP BY entity, pattern\nORDER BY lines DESC\nLIMIT 50'],
-  ['Slowest services', 'SELECT entity, count() AS spans, quantile(0.99)(duration_ns) / 1e6 AS p99_ms\nFROM span\nGROUP BY entity\nORDER BY p99_ms DESC\nLIMIT 50'],
+  ['Slowest services', 'SELECT entity, count() AS spans, quantile(0.99)(duration) / 1e6 AS p99_ms\nFROM span\nGROUP BY entity\nORDER BY p99_ms DESC\nLIMIT 50'],
   ['Series', 'SELECT name, unit, count() AS series\nFROM series FINAL\nGROUP BY name, unit\nORDER BY series DESC\nLIMIT 100'],
 ] as const
 

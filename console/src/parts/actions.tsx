@@ -169,6 +169,7 @@ export function Verdict({ incident }: { incident: Incident }) {
       {VERDICTS.map(([verdict, word]) => (
         <Button
           key={verdict}
+          pressed={incident.feedback === verdict}
           disabled={!mayAct()}
           onClick={() => void attempt(() => act(incident.id, 'verdict', { verdict }), `Noted: ${incident.id} is ${word.toLowerCase()}.`)}
         >

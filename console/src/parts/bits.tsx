@@ -66,11 +66,12 @@ export function Button(props: {
   hint?: string
   kind?: 'primary' | 'danger' | 'ghost'
   disabled?: boolean
+  pressed?: boolean
   title?: string
   type?: 'button' | 'submit'
 }) {
   return (
-    <button type={props.type ?? 'button'} class={`button ${props.kind ?? ''}`} onClick={props.onClick} disabled={props.disabled} title={props.title}>
+    <button type={props.type ?? 'button'} class={`button ${props.kind ?? ''}`} onClick={props.onClick} disabled={props.disabled} aria-pressed={props.pressed} title={props.title}>
       {props.children}
       {props.hint && <Key>{props.hint}</Key>}
     </button>

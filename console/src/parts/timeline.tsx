@@ -1,4 +1,5 @@
 /** What happened, in order; and why the program decided as it did. */
+import { useState } from 'preact/hooks'
 import { offset, plain } from '../core/format'
 import type { LedgerItem, TimelineItem } from '../core/types'
 import { At, Badge, Empty, Entity } from './bits'
@@ -29,30 +30,47 @@ export function Timeline({ items, zero }: { items: readonly TimelineItem[]; zero
   )
 }
 
-/** The decision ledger: one row a decision, with all it was decided on. */
+/** The decision ledger: one row a decision, with all it was decided on; one kind of step at a time, if asked. */
 export function Ledger({ items }: { items: readonly LedgerItem[] }) {
+  const [step, setStep] = useState('')
   if (!items.length) return <Empty title="No decision has been recorded for this incident." />
+  const counts = new Map<string, number>()
+  for (const item of items) counts.set(item.step, (counts.get(item.step) ?? 0) + 1)
   return (
-    <ol class="ledger">
-      {items.map((item, index) => (
-        <li key={index}>
-          <span class="when soft">
-            <At time={item.time} />
-          </span>
-          <Badge tone={item.step === 'cause' ? 'accent' : 'plain'}>{item.step}</Badge>
-          <div class="what">
-            <p>{item.text}</p>
-            {item.detail !== null && item.detail !== undefined && plain(item.detail) !== '{}' && (
-              <details>
-                <summary>on what it was decided</summary>
-                <pre tabIndex={0} aria-label="Details of the decision">
-                  {plain(item.detail)}
-                </pre>
-              </details>
-            )}
-          </div>
-        </li>
-      ))}
-    </ol>
+    <>
+      <div class="pills" role="group" aria-label="Kind of decision">
+        {[['', items.length] as const, ...counts].map(([name, count]) => (
+          <button type="button" class={name === step ? 'here' : ''} aria-pressed={name === step} onClick={() => setStep(name)}>
+            {name || 'all'} <span class="count">{count}</span>
+          </button>
+        ))}
+      </div>
+      <ol class="ledger">
+        {items
+          .filter((item) => !step || item.step === step)
+          .map((item, index) => (
+            <li key={index}>
+              <span class="when soft">
+                <At time={item.time} />
+              </span>
+              <Badge tone={item.step === 'cause' ? 'accent' : 'plain'}>{item.step}</Badge>
+              <Decision item={item} />
+            </li>
+          ))}
+      </ol>
+    </>
+  )
+}
+
+function Decision({ item }: { item: LedgerItem }) {
+  const detail = plain(item.detail)
+  if (!detail || detail === '{}') return <p class="what">{item.text}</p>
+  return (
+    <details class="what">
+      <summary>{item.text}</summary>
+      <pre tabIndex={0} aria-label="Details of the decision">
+        {detail}
+      </pre>
+    </details>
   )
 }

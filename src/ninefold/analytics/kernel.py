@@ -230,10 +230,10 @@ def _weigh(cells, times, i, t, r, lasting, half, floor, once, out):  # type: ign
     # A smoothed residual changes slowly: one number in a window is enough, more would teach it its own drift. For the same
     # reason it learns nothing while under suspicion; each alarm teaches it once.
     quiet = cells[i, c.FIRING] == 0.0
-    if out[3] == c.FIRED or (quiet and n % 12.0 == 0.0 and of_short < 3.0):
+    if out[3] == c.FIRED or (quiet and int(n) % 12 == 0 and of_short < 3.0):
         _learn(cells, i, up + 16, short, 0.6 * floor)
         _learn(cells, i, down + 16, -short, 0.6 * floor)
-    if out[3] == c.FIRED or (quiet and n % 48.0 == 0.0 and of_long < 3.0):
+    if out[3] == c.FIRED or (quiet and int(n) % 48 == 0 and of_long < 3.0):
         _learn(cells, i, up + 24, long, 0.4 * floor)
         _learn(cells, i, down + 24, -long, 0.4 * floor)
 

@@ -48,7 +48,7 @@ def approvals(status: str = "waiting") -> None:
     """List approvals that wait for a decision."""
     show.rows(
         Client().get("approvals", status=status)["items"],
-        ["id", "workflow", "step", "uses", "risk", "incident", "ask", "requested", "expires"],
+        ["id", "question", "workflow", "step", "risk", "incident", "ask", "expires"],
     )
 
 
@@ -62,3 +62,9 @@ def approve(approval: str, note: Note = "") -> None:
 def reject(approval: str, note: Note = "") -> None:
     """Stop a waiting step."""
     show.rows([Client().post(f"approvals/{approval}", {"decision": "reject", "note": note})], ["id", "status", "actor", "note"])
+
+
+@app.command("skip")
+def skip(approval: str, note: Note = "") -> None:
+    """Go on without a step that may or may not have been carried out."""
+    show.rows([Client().post(f"approvals/{approval}", {"decision": "skip", "note": note})], ["id", "status", "actor", "note"])

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ninefold.config import Config, ServerConfig, WebhookConfig, WorkflowsConfig
+from ninefold.demo import automation
 from ninefold.demo.recording import Fault, Recording, Request
 from ninefold.ground.clock import SECOND, iso, now, parse
 from ninefold.ground.errors import Refused, Unavailable
@@ -78,7 +79,7 @@ class Summary:
 
 
 def settings(folder: Path, port: int, otlp_port: int, token: str) -> Config:
-    """The configuration of the demo: defaults, its own data folder, its workflows and the systems they act on.
+    """The configuration of the demo: defaults, its own data folder, its workflows and what they may do.
 
     Args:
         folder: where everything is kept.
@@ -86,20 +87,11 @@ def settings(folder: Path, port: int, otlp_port: int, token: str) -> Config:
         otlp_port: of OTLP/HTTP.
         token: what the workflows show at the API's door.
     """
-    api = f"127.0.0.1:{port}"
-    commands = {
-        "machine": {"argv": ["uname", "-srm"], "risk": "read"},
-        "restart_dry_run": {"argv": ["echo", "dry run: would restart {service}"], "parameters": {"service": "[A-Za-z0-9/_-]+"}},
-    }
     return Config(
         data=folder,
         server=ServerConfig(port=port, otlp_port=otlp_port, syslog_port=0),
-        webhooks={"notes": WebhookConfig(kind="note", fields={"title": "title", "body": "message"})},
-        connectors={
-            "ninefold": {"type": "http", "base_url": f"http://{api}", "headers": {"Authorization": f"Bearer {token}"}},
-            "shell": {"type": "shell", "commands": commands},
-            "notes": {"type": "notify", "urls": [f"json://workflows:{token}@{api}/webhook/notes"]},
-        },
+        webhooks={"notes": WebhookConfig.model_validate(automation.NOTES)},
+        connectors=automation.connectors(f"http://127.0.0.1:{port}", token),
         workflows=WorkflowsConfig(path=Path(str(files("ninefold.demo") / "workflows"))),
     )
 

@@ -112,7 +112,7 @@ class Follower:
                     self.settle()
             except Unavailable:
                 raise
-            except Exception as error:
+            except Exception as error:  # whatever it is: alone and again and again, the batch is at fault
                 if self._failures < _QUARANTINE_AFTER:
                     raise
                 self._quarantine(batches[0], error)

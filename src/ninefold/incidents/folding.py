@@ -116,17 +116,17 @@ def _upsert(session: Session) -> Any:
 def move(session: Session, decisions: Iterable[Decision]) -> None:
     """Carry the events, lines and decisions of alerts that a late alert put elsewhere."""
     moved = [
-        {"was": d.moved_from, "event": d.alert.id, "print": d.alert.fingerprint, "now": d.group.number}
+        {"old": d.moved_from, "new": d.group.number, "alert": d.alert.id, "mark": d.alert.fingerprint}
         for d in decisions
         if d.moved_from is not None and d.group is not None
     ]
     if not moved:
         return
     for table in (_EVENTS, _LINES):
-        place = update(table).where(table.c.incident == bindparam("was"), table.c.event_id == bindparam("event"))
-        session.execute(place.values(incident=bindparam("now")), moved)
-    state = update(_ALERTS).where(_ALERTS.c.fingerprint == bindparam("print"), _ALERTS.c.incident == bindparam("was"))
-    session.execute(state.values(incident=bindparam("now")), moved)
+        place = update(table).where(table.c.incident == bindparam("old"), table.c.event_id == bindparam("alert"))
+        session.execute(place.values(incident=bindparam("new")), moved)
+    state = update(_ALERTS).where(_ALERTS.c.fingerprint == bindparam("mark"), _ALERTS.c.incident == bindparam("old"))
+    session.execute(state.values(incident=bindparam("new")), moved)
 
 
 def merge(session: Session, merged: dict[int, int], pages: Pages) -> None:

@@ -273,7 +273,8 @@ class Incidents:
                 title = f"Probable cause: {finding.summary}" if finding.cause else f"Cause undetermined: {finding.reason}"
                 pages.line(incident.id, now(), "cause", title, actor="ninefold")
             pages.decided(incident.id, "", now(), "cause", finding.summary or finding.reason, candidates=finding.scores())
-            pages.changed("explained", incident, confidence=finding.confidence)
+            # Workflows act on "explained": it is said once, and again only when the answer has changed.
+            pages.changed("explained" if before != after else "updated", incident, confidence=finding.confidence)
             pages.write(session)
         self._explained.observe(wall.monotonic() - started)
 

@@ -112,7 +112,7 @@ def _matching(q: str) -> list[ColumnElement[bool]]:
 
 def _counts(session: Session, q: str) -> Json:
     rows = session.execute(select(Incident.status, func.count()).where(*_SHOWN, *_matching(q)).group_by(Incident.status))
-    counts = dict.fromkeys(STATUSES, 0) | dict(rows.tuples().all())
+    counts = dict.fromkeys(STATUSES, 0) | dict(rows.all())
     return counts | {"all": sum(counts.values())}
 
 

@@ -20,6 +20,8 @@ from ninefold.plugin import Emit
 SOURCE = "ninefold"
 _ENTITY = "service:ninefold"
 _KINDS = {"incident": "incident", "run": "workflow", "approval": "approval"}
+_PASSING = ("progress",)
+"""Changes that only the live view shows: they are over before anybody could learn from them."""
 _METER_KINDS = {"counter": "counter", "gauge": "gauge", "histogram": "unknown"}
 
 
@@ -53,7 +55,7 @@ class OwnEvents:
         after = await asyncio.to_thread(self._position)
         while True:
             changes = await asyncio.to_thread(self._changes, after)
-            rows = [_event(change) for change in changes if change.topic in _KINDS]
+            rows = [_event(change) for change in changes if change.topic in _KINDS and change.kind not in _PASSING]
             if changes:
                 try:
                     if rows:

@@ -57,9 +57,10 @@ class RemoteWrite:
         """
         tables = _REQUEST.scan(body)
         series, samples = tables["timeseries"], tables["samples"]
-        described = self._learn(body, tables["metadata"])
+        described: dict[int, Row] = {}
         refused: dict[str, list[int]] = {}
         ids, good = self._identify(body, series, described, refused)
+        described |= self._learn(body, tables["metadata"])
         time = samples["time"]
         late = (time < 0) | (time >= _LATEST_MS)
         outside = np.unique(samples.parent[late & good[samples.parent]]).tolist()

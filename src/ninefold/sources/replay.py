@@ -13,7 +13,8 @@ import orjson
 import pyarrow as pa
 
 from ninefold.ground.errors import BadData
-from ninefold.model.signal import SCHEMAS, Batch, Decoded, batch_of, quarantine
+from ninefold.model.signal import SCHEMAS, Batch, Decoded, batch_of, from_ipc, quarantine
+from ninefold.sources import syslog_message
 from ninefold.sources.otlp import Otlp
 from ninefold.sources.reading import raw_batch
 from ninefold.sources.remote_write import RemoteWrite
@@ -21,6 +22,8 @@ from ninefold.sources.remote_write import RemoteWrite
 _RAW = ("alertmanager", "cloudevents")
 _ROWS = "rows."
 """Formats of canonical rows that were refused: ``rows.<signal>``, a JSON list of rows with times in ns."""
+_BATCH = "batch."
+"""Formats of whole batches that a reader of the journal could not digest: ``batch.<signal>``, Arrow IPC."""
 _MEDIA_TYPES = {"otlp_proto": "application/x-protobuf", "otlp_json": "application/json"}
 
 Decode = Callable[[bytes], Decoded]
@@ -56,6 +59,10 @@ def _decoder(source: str, signal: str, format_: str, received: int) -> Decode:
         return partial(method, content_type=_MEDIA_TYPES[format_], source=source, received=received)
     if format_ == "remote_write":
         return partial(RemoteWrite().decode, source=source, received=received)
+    if format_ == "syslog":
+        return lambda payload: syslog_message.parse(payload.split(b"\n"), source, received)
+    if format_.startswith(_BATCH):
+        return lambda payload: Decoded([Batch(signal, source, received, from_ipc(payload))])
     kind = format_.removeprefix(_ROWS)
     if format_.startswith(_ROWS) and kind in SCHEMAS:
         return partial(_rows, kind, source, received)

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from ninefold.app import App
 from ninefold.config import FileFormat
 from ninefold.ground.clock import now
-from ninefold.ground.errors import BadData, NinefoldError, TooLarge, Unavailable
+from ninefold.ground.errors import BadData, NinefoldError, TooLarge
 from ninefold.model.signal import Batch, Decoded
 from ninefold.sources import alertmanager, cloudevents, files, webhook
 from ninefold.sources.body import decompress
@@ -144,7 +144,7 @@ class Receivers:
             decoded = await self._decode(lambda: decode(decompress(body, encoding, self._limit)), len(body))
             try:
                 await self._app.emit(decoded.batches)
-            except Unavailable:
+            except BaseException:  # also when the sender hangs up: what was not kept must be described again
                 self._forget(decoded.batches)
                 raise
         except NinefoldError as error:
