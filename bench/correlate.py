@@ -131,7 +131,9 @@ def replays(gap_s: float, copies: int, noise_per_hour: float, seed: int, span_h:
         for offset, service, rule in noise[index].alerts:
             rows.append((at + offset, system, service, rule, f"noise {k}"))
     rows.sort(key=lambda row: row[0])
-    relations = [Relation(f"{s}#{c}/{a}", f"{s}#{c}/{b}") for s, pairs in edges.items() for c in range(max(1, copies // 2)) for a, b in pairs]
+    relations = [
+        Relation(f"{s}#{c}/{a}", f"{s}#{c}/{b}") for s, pairs in edges.items() for c in range(max(1, copies // 2)) for a, b in pairs
+    ]
     alerts = [
         Alert(f"{i:08d}", int(at * SECOND), f"{system}/{service}|{rule}", f"{system}/{service}", rule, rule)
         for i, (at, system, service, rule, _) in enumerate(rows)
@@ -223,7 +225,14 @@ def speed() -> dict[str, Any]:
         for group in correlator.finished(alerts[min(i + 499, len(alerts) - 1)].time):
             correlator.close(group.number)
     rate = len(alerts) / (time.process_time() - started)
-    return {"name": "correlator alone", "value": round(rate), "unit": "alerts/CPU-s", "target": "5000", "peer": "", "ratio": round(rate / 5000, 1)}
+    return {
+        "name": "correlator alone",
+        "value": round(rate),
+        "unit": "alerts/CPU-s",
+        "target": "5000",
+        "peer": "",
+        "ratio": round(rate / 5000, 1),
+    }
 
 
 def run() -> list[dict[str, Any]]:

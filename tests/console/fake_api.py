@@ -62,7 +62,7 @@ class FakeServer:
 
     def start(self) -> FakeServer:
         config = uvicorn.Config(
-            self._app(), host="127.0.0.1", port=self.port, log_level="error", ws="websockets", timeout_graceful_shutdown=1
+            self._app(), host="127.0.0.1", port=self.port, log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._loop = asyncio.new_event_loop()

@@ -201,7 +201,7 @@ def test_an_approval_is_answered_with_a_note(server: FakeServer, visit: Open, bu
 
 def test_what_a_step_will_send_can_be_read_before_approving(server: FakeServer, visit: Open) -> None:
     page = settled(visit(server, "/incidents/INC-8140"))
-    page.get_by_text("exactly what will be sent").click()
+    page.get_by_text("sends").click()
     expect(page.get_by_label("What will be sent")).to_contain_text('"to_revision": 41')
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,8 @@ class Room:
         return batches
 
     def chain(self, *services: str) -> None:
-        self.feed(
-            *({"from_entity": f"service:{a}", "to_entity": f"service:{b}", "kind": "calls", "time": T0} for a, b in zip(services, services[1:], strict=False))
-        )  # fmt: skip
+        edges = ((f"service:{a}", f"service:{b}") for a, b in pairwise(services))
+        self.feed(*({"from_entity": a, "to_entity": b, "kind": "calls", "time": T0} for a, b in edges))
 
     def tick(self, at_s: float) -> None:
         self.feed()  # a reader's turn with nothing new; after it the watermark counts in full
@@ -97,6 +97,7 @@ def event(
 ) -> dict[str, Any]:  # fmt: skip
     """An alert event; the same entity and title is the same alert."""
     return {
-        "id": event_id(kind, entity, title, status, str(at_s)), "time": T0 + int(at_s * SECOND), "kind": kind, "entity": entity, "title": title,
-        "status": status, "severity": severity, "fingerprint": fingerprint({"entity": entity, "title": title}), "attributes": attributes,
+        "id": event_id(kind, entity, title, status, str(at_s)), "time": T0 + int(at_s * SECOND), "kind": kind, "entity": entity,
+        "title": title, "status": status, "severity": severity, "fingerprint": fingerprint({"entity": entity, "title": title}),
+        "attributes": attributes,
     }  # fmt: skip

@@ -122,7 +122,9 @@ def test_a_restart_goes_on_where_it_was(room: Room) -> None:
     room.restart()
     room.feed(event(30, "service:web", "worse"), event(31))
     assert [(i["id"], i["alerts"], i["entities"]) for i in room.list()] == [("INC-1", 4, 2)]
-    room.feed(*(event(100, e, t, status="resolved") for e, t in (("service:cart", "slow"), ("service:web", "down"), ("service:web", "worse"))))
+    room.feed(
+        *(event(100, e, t, status="resolved") for e, t in (("service:cart", "slow"), ("service:web", "down"), ("service:web", "worse")))
+    )
     room.restart()
     room.tick(500)
     assert [i["status"] for i in room.list()] == ["resolved"]
@@ -170,7 +172,12 @@ def test_alerts_that_name_no_entity_stay_alone(room: Room) -> None:
 
 
 def test_own_kinds_and_strangers_never_make_incidents(room: Room) -> None:
-    room.feed(*(event(t, kind=kind, severity="critical") for t, kind in enumerate(("incident", "workflow", "approval", "ticket", "business", "drift"))))
+    room.feed(
+        *(
+            event(t, kind=kind, severity="critical")
+            for t, kind in enumerate(("incident", "workflow", "approval", "ticket", "business", "drift"))
+        )
+    )
     assert room.sizes()["incident"] == 0
 
 
@@ -289,7 +296,9 @@ def test_a_real_alertmanager_webhook_opens_an_incident(room: Room, data: Path) -
     if not events:  # the endpoint cuts the webhook into one record an alert
         import orjson
 
-        raw = batch_of("raw", "alertmanager", T0, [{"format": "alertmanager", "payload": orjson.dumps(a)} for a in orjson.loads(body)["alerts"]])
+        raw = batch_of(
+            "raw", "alertmanager", T0, [{"format": "alertmanager", "payload": orjson.dumps(a)} for a in orjson.loads(body)["alerts"]]
+        )
         events = [b for b in normaliser.normalise(raw) if b.signal == "event"]
     room.incidents.consume([Batch(b.signal, b.source, b.received, b.rows, 1) for b in events], 1)
     with room.records.reading() as session:

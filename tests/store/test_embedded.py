@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,22 @@ def test_embedded_and_server_give_the_same_answers(clickhouse: Server, tmp_path:
     finally:
         embedded.close()
         server.close()
+
+
+@pytest.mark.slow
+def test_large_groupings_never_wait_for_ever(tmp_path: Path) -> None:
+    """With several threads a query, engine 26.5 stopped here within a few rounds; pytest's own time limit would end the test."""
+    store = Telemetry(f"chdb://{tmp_path / 'store'}")
+    store.open()
+    at = now()
+    for i in range(4):
+        series = np.arange(i * 100_000, (i + 1) * 100_000, dtype=np.uint64)
+        columns = [pa.array(series), pa.array(np.full(100_000, at)).cast(TIME), pa.array(series.astype(np.float64))]
+        store.append([Batch("metric", "p", at, pa.RecordBatch.from_arrays(columns, schema=METRIC))], f"t{i}")
+    grouped = "SELECT series, toStartOfMinute(time) AS t, avg(value) AS v FROM metric GROUP BY series, t"
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda _: store.query(grouped).num_rows, range(12))) == [400_000] * 12
+    store.close()
 
 
 def test_after_close_another_path_can_be_opened(tmp_path: Path) -> None:

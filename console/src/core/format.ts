@@ -106,6 +106,19 @@ export function entityName(entity: string): string {
   return entity.startsWith('instance:') ? name : name.slice(name.lastIndexOf('/') + 1) || entity
 }
 
+/** A sentence of the server with entities by their plain names and units without braces. */
+export const readable = (text: string): string =>
+  text
+    .replace(/\b(?:service|pod|host):[\w./-]*[\w-]/g, entityName)
+    .replace(/(\d\s?[a-zµ]?)\{(\w+)\}/gi, '$1$2')
+
+/** A text that names an entity first, without that name: it stands beside it already. */
+export const without = (entity: string, text: string): string => {
+  const plainer = readable(text)
+  const start = `${entityName(entity)}: `
+  return plainer.startsWith(start) ? plainer.slice(start.length) : plainer
+}
+
 /** `1 alert`, `2 alerts`. */
 export const plural = (n: number, one: string, many = `${one}s`): string => `${whole(n)} ${n === 1 ? one : many}`
 

@@ -1,13 +1,13 @@
 /** One incident: cause, first failures, impact; then all that speaks for it. */
 import { useState } from 'preact/hooks'
-import { clockTime, entityName, epoch, offset, plural, span, whole } from '../core/format'
+import { clockTime, entityName, epoch, offset, plural, readable, span, whole, without } from '../core/format'
 import { useCommands } from '../core/keys'
 import { useResource } from '../core/resource'
 import { go } from '../core/router'
 import type { IncidentDetail, Items, LedgerItem, OpsEvent, TimelineItem } from '../core/types'
 import { IncidentActions, Verdict } from '../parts/actions'
 import { ApprovalCard } from '../parts/approval'
-import { Age, At, Badge, Confidence, Empty, Entity, Section, StatusBadge, Trouble, Waiting } from '../parts/bits'
+import { Age, At, Badge, Confidence, Empty, Entity, More, Section, StatusBadge, Trouble, Waiting } from '../parts/bits'
 import { Candidates, TrueFault } from '../parts/cause'
 import type { Window } from '../parts/chart'
 import { Arrow, Back, healthOf, Shape } from '../parts/icons'
@@ -20,13 +20,13 @@ import { Ledger, Timeline } from '../parts/timeline'
 const BEFORE_S = 1800
 const AFTER_S = 600
 const FIRST_FAILURES = 3
+const PATTERNS = 5
 
 /** The time an incident's charts show: some calm before it, some quiet after it, on whole minutes. */
 export function windowOf(incident: IncidentDetail): Window {
   const ends = epoch(incident.resolved ?? incident.last_event)
   const minute = (seconds: number): number => Math.round(seconds / 60) * 60
-  const length = Math.max(BEFORE_S, ends - epoch(incident.opened))
-  return { from: minute(epoch(incident.opened) - length), to: minute(Math.min(Date.now() / 1000, ends + AFTER_S)) }
+  return { from: minute(epoch(incident.opened) - BEFORE_S), to: minute(Math.min(Date.now() / 1000, ends + AFTER_S)) }
 }
 
 export function IncidentPage({ id, tab }: { id: string; tab: string }) {
@@ -78,8 +78,8 @@ function IncidentHead({ incident }: { incident: IncidentDetail }) {
     <header class="incident-head">
       <div>
         <h2>
-          <Shape health={incident.severity} size={13} /> {incident.title}{' '}
-          {incident.entity && (
+          <Shape health={incident.severity} size={13} /> {readable(incident.title)}{' '}
+          {incident.entity && !incident.title.includes(entityName(incident.entity)) && (
             <span class="soft">
               on <Entity name={incident.entity} />
             </span>
@@ -195,7 +195,9 @@ function Story({ incident }: { incident: IncidentDetail }) {
             <p class="story-main cause-text">
               <Entity name={incident.cause.entity} /> <Confidence value={incident.confidence} />
             </p>
-            <p>{incident.cause.summary || incident.cause.kind}</p>
+            <p class="clamp" title={incident.cause.summary}>
+              {without(incident.cause.entity, incident.cause.summary || incident.cause.kind)}
+            </p>
           </>
         ) : (
           <>
@@ -219,8 +221,8 @@ function Story({ incident }: { incident: IncidentDetail }) {
             <Shape health={healthOf(event.severity)} size={9} />
             <span class="number soft">{offset(event.time, first[0]?.time ?? event.time)}</span>
             <span class="clamp" title={event.title}>
-              {event.entity && <strong>{entityName(event.entity)} </strong>}
-              {event.title}
+              {event.entity && !event.title.includes(entityName(event.entity)) && <strong>{entityName(event.entity)} </strong>}
+              {readable(event.title)}
             </span>
           </p>
         ))}
@@ -244,6 +246,7 @@ function Story({ incident }: { incident: IncidentDetail }) {
 }
 
 function Patterns({ incident }: { incident: IncidentDetail }) {
+  const [all, showAll] = useState(false)
   return (
     <Section title="Log patterns that surged" note="during the incident against the usual">
       <div class="table-wrap">
@@ -259,12 +262,16 @@ function Patterns({ incident }: { incident: IncidentDetail }) {
             </tr>
           </thead>
           <tbody>
-            {incident.patterns.map((pattern) => (
+            {incident.patterns.slice(0, all ? undefined : PATTERNS).map((pattern) => (
               <tr key={pattern.pattern}>
                 <td>
                   <Shape health={healthOf(pattern.severity)} size={10} />
                 </td>
-                <td class="mono wrap">{pattern.template}</td>
+                <td class="wrap">
+                  <span class="mono template" title={pattern.template}>
+                    {pattern.template}
+                  </span>
+                </td>
                 <td class="number strong">{whole(pattern.count)}</td>
                 <td class="number soft">{pattern.usual < 10 ? Number(pattern.usual.toFixed(1)) : whole(pattern.usual)}</td>
               </tr>
@@ -272,6 +279,7 @@ function Patterns({ incident }: { incident: IncidentDetail }) {
           </tbody>
         </table>
       </div>
+      <More count={incident.patterns.length - PATTERNS} what="patterns" all={all} toggle={() => showAll(!all)} />
     </Section>
   )
 }
@@ -386,7 +394,7 @@ function Alerts({ events, zero }: { events: readonly OpsEvent[]; zero: string })
                 <td>
                   <Entity name={event.entity} />
                 </td>
-                <td class="strong wrap">{event.title}</td>
+                <td class="strong wrap">{readable(event.title)}</td>
                 <td class="soft">{event.source}</td>
                 <td class="soft">{event.status}</td>
               </tr>

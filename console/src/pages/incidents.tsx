@@ -1,6 +1,6 @@
 /** Incidents: the list, sorted by "needs you", and the chosen one beside it. */
 import { useEffect, useRef } from 'preact/hooks'
-import { delay, percent, plural, span, whole } from '../core/format'
+import { delay, entityName, percent, plural, readable, span, whole } from '../core/format'
 import { useIncidents } from '../core/incidents'
 import { useCommands } from '../core/keys'
 import { useResource } from '../core/resource'
@@ -187,6 +187,21 @@ function Head() {
   )
 }
 
+/** The title without its entity, which has a column of its own; where that column is hidden, the title keeps it. */
+function Title({ incident }: { incident: Incident }) {
+  const title = readable(incident.title)
+  const about = ` of ${entityName(incident.entity)}`
+  const at = incident.entity ? title.indexOf(about) : -1
+  if (at < 0) return <>{title}</>
+  return (
+    <>
+      {title.slice(0, at)}
+      <span class="title-entity">{about}</span>
+      {title.slice(at + about.length)}
+    </>
+  )
+}
+
 function Row({ incident }: { incident: Incident }) {
   return (
     <>
@@ -197,7 +212,7 @@ function Row({ incident }: { incident: Incident }) {
         {incident.id}
       </span>
       <span role="gridcell" class="strong cut" title={incident.title}>
-        {incident.title}
+        <Title incident={incident} />
       </span>
       <span role="gridcell" class="cut c-entity">
         <Entity name={incident.entity} />
@@ -237,8 +252,8 @@ function Pane({ id, known }: { id: string; known: Incident | undefined }) {
         <IncidentActions incident={incident} />
       </header>
       <h2 class="pane-title">
-        <a href={`/incidents/${id}`}>{incident.title}</a>{' '}
-        {incident.entity && (
+        <a href={`/incidents/${id}`}>{readable(incident.title)}</a>{' '}
+        {incident.entity && !incident.title.includes(entityName(incident.entity)) && (
           <span class="soft">
             on <Entity name={incident.entity} />
           </span>

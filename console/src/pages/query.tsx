@@ -120,7 +120,7 @@ function Result({ result }: { result: QueryResult }) {
             <tr>
               {row.map((value, column) => (
                 <td class={isNumber(result.columns[column]?.type ?? '') ? 'number' : ''} title={plain(value)}>
-                  {plain(value)}
+                  {typeof value === 'number' ? Number(value.toPrecision(8)) : plain(value)}
                 </td>
               ))}
             </tr>

@@ -1,9 +1,9 @@
 /** The nine steps of the roadmap, in its own words and order, each with what is measured and what is not yet. */
-import { useEffect } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
 import { delay } from '../core/format'
 import { useResource } from '../core/resource'
 import type { Figure, RoadmapStep } from '../core/types'
-import { Empty, Section, Trouble, Waiting } from '../parts/bits'
+import { Empty, More, Section, Trouble, Waiting } from '../parts/bits'
 import { Page } from '../parts/page'
 
 /** The steps as the navigation of every page lists them. */
@@ -19,6 +19,7 @@ export const STEPS = [
   'Customise techniques',
 ] as const
 
+const FIGURES = 5
 const STAGES = [
   ['early', 'Early stage'],
   ['middle', 'Middle stage'],
@@ -77,17 +78,18 @@ function shown({ value, unit }: Figure): string {
 }
 
 function Step({ step, here }: { step: RoadmapStep; here: boolean }) {
+  const [all, showAll] = useState(false)
   return (
     <article class={`step ${here ? 'here' : ''}`} id={`step-${step.number}`} aria-labelledby={`step-title-${step.number}`}>
       <header>
         <span class={`step-number ${measured(step) ? 'measured' : ''}`}>{step.number}</span>
-        <h3 id={`step-title-${step.number}`}>{step.title || STEPS[step.number - 1]}</h3>
+        <h3 id={`step-title-${step.number}`}>{STEPS[step.number - 1] ?? step.title}</h3>
         <Score score={step.score} how={step.how} />
       </header>
       <p class="question">{step.question}</p>
       {step.figures.length > 0 && (
         <dl class="step-figures">
-          {step.figures.map((figure) => (
+          {step.figures.slice(0, all ? undefined : FIGURES).map((figure) => (
             <div title={figure.how}>
               <dt>{figure.name}</dt>
               <dd>{shown(figure)}</dd>
@@ -96,6 +98,7 @@ function Step({ step, here }: { step: RoadmapStep; here: boolean }) {
           ))}
         </dl>
       )}
+      <More count={step.figures.length - FIGURES} what="figures" all={all} toggle={() => showAll(!all)} />
       {step.missing.length > 0 && (
         <ul class="missing">
           {step.missing.map(({ text, hint }) => (

@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks'
 import { mayAct, post } from '../core/api'
 import { present } from '../core/clock'
-import { epoch, plain, span } from '../core/format'
+import { epoch, plain, readable, span } from '../core/format'
 import { refresh } from '../core/resource'
 import type { Approval } from '../core/types'
 import { Age, Badge, Button } from './bits'
@@ -58,13 +58,15 @@ export function ApprovalCard({ approval, showIncident }: { approval: Approval; s
         {showIncident && approval.incident && (
           <>
             {' '}
-            for <a href={`/incidents/${approval.incident}`}>{approval.incident}</a> {approval.incident_title}
+            for <a href={`/incidents/${approval.incident}`}>{approval.incident}</a> {readable(approval.incident_title)}
           </>
         )}
       </p>
       {sent && sent !== '{}' && (
         <details class="sent">
-          <summary>exactly what will be sent</summary>
+          <summary>
+            <span>sends</span> <code class="cut">{JSON.stringify(approval.ask)}</code>
+          </summary>
           <pre tabIndex={0} aria-label="What will be sent">
             {sent}
           </pre>

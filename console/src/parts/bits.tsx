@@ -132,6 +132,16 @@ export function Waiting({ what }: { what: string }) {
   )
 }
 
+/** The rest of a list, on demand; nothing when there is no rest. */
+export function More({ count, what, all, toggle }: { count: number; what: string; all: boolean; toggle: () => void }) {
+  if (count <= 0) return null
+  return (
+    <button type="button" class="link more" onClick={toggle} aria-expanded={all}>
+      {all ? 'Show fewer' : `Show ${count} more ${what}`}
+    </button>
+  )
+}
+
 /** A titled part of a page; `aside` stands at the right end of the title's line. */
 export function Section(props: { title: string; note?: ComponentChildren; aside?: ComponentChildren; children: ComponentChildren; id?: string }) {
   return (

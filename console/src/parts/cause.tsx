@@ -1,11 +1,12 @@
 /** The probable cause with its evidence, beside the true fault where the data says what it was. */
 import { useState } from 'preact/hooks'
-import { clockTime, entityName } from '../core/format'
+import { clockTime, entityName, readable, without } from '../core/format'
 import type { Candidate, Incident, IncidentDetail } from '../core/types'
-import { Badge, Button, Confidence, Empty } from './bits'
+import { Badge, Confidence, Empty, More } from './bits'
 import { Shape } from './icons'
 
 const SHOWN = 3
+const PIECES = 5
 
 /** One line: what most likely caused it, how sure that is, and the strongest reason. */
 export function CauseLine({ incident }: { incident: Incident }) {
@@ -14,7 +15,7 @@ export function CauseLine({ incident }: { incident: Incident }) {
   return (
     <p class="cause-line" title={cause.entity}>
       <strong>{entityName(cause.entity)}</strong>
-      {confidence !== null && <span class="number"> · {confidence.toFixed(2)}</span>} · {cause.summary || cause.kind}
+      {confidence !== null && <span class="number"> · {confidence.toFixed(2)}</span>} · {without(cause.entity, cause.summary || cause.kind)}
     </p>
   )
 }
@@ -38,12 +39,13 @@ export function TrueFault({ incident, candidates }: { incident: Incident; candid
       <Badge tone={good ? 'good' : 'warning'}>
         <Shape health={good ? 'good' : 'warning'} size={9} label={good ? 'right' : 'not right'} /> {text}
       </Badge>{' '}
-      {incident.truth.text || incident.truth.kind}
+      {readable(incident.truth.text || incident.truth.kind)}
     </p>
   )
 }
 
 function CandidateBlock({ candidate, rank, truth, sure }: { candidate: Candidate; rank: number; truth: boolean; sure: boolean }) {
+  const [all, showAll] = useState(false)
   const strongest = Math.max(...candidate.evidence.map(({ weight }) => Math.abs(weight)), 1e-9)
   return (
     <li class={`candidate ${sure && rank === 0 ? 'first' : ''}`}>
@@ -56,11 +58,11 @@ function CandidateBlock({ candidate, rank, truth, sure }: { candidate: Candidate
         </span>
       </header>
       <ul class="evidence">
-        {candidate.evidence.map((piece) => (
+        {candidate.evidence.slice(0, all ? undefined : PIECES).map((piece) => (
           <li>
             <Badge>{piece.kind}</Badge>
-            <span class="evidence-text">
-              {piece.series ? <a href={`/explore?series=${encodeURIComponent(piece.series)}&range=all`}>{piece.text}</a> : piece.text}
+            <span class="evidence-text" title={piece.text}>
+              {piece.series ? <a href={`/explore?series=${encodeURIComponent(piece.series)}&range=all`}>{readable(piece.text)}</a> : readable(piece.text)}
               {piece.time && <span class="soft"> at {clockTime(piece.time)}</span>}
             </span>
             <svg width="48" height="4" aria-hidden="true">
@@ -73,6 +75,7 @@ function CandidateBlock({ candidate, rank, truth, sure }: { candidate: Candidate
           </li>
         ))}
       </ul>
+      <More count={candidate.evidence.length - PIECES} what="pieces of evidence" all={all} toggle={() => showAll(!all)} />
     </li>
   )
 }
@@ -90,11 +93,7 @@ export function Candidates({ incident }: { incident: IncidentDetail }) {
           <CandidateBlock key={candidate.entity} candidate={candidate} rank={rank} truth={candidate.entity === truth?.entity} sure={incident.verdict === 'determined'} />
         ))}
       </ol>
-      {candidates.length > SHOWN && (
-        <Button kind="ghost" onClick={() => showAll(!all)}>
-          {all ? 'Show fewer' : `Show all ${candidates.length} candidates`}
-        </Button>
-      )}
+      <More count={candidates.length - SHOWN} what="candidates" all={all} toggle={() => showAll(!all)} />
     </>
   )
 }

@@ -1,6 +1,6 @@
 /** What happened, in order; and why the program decided as it did. */
 import { useState } from 'preact/hooks'
-import { offset, plain } from '../core/format'
+import { entityName, offset, plain, readable } from '../core/format'
 import type { LedgerItem, TimelineItem } from '../core/types'
 import { At, Badge, Empty, Entity } from './bits'
 import { healthOf, Shape } from './icons'
@@ -16,12 +16,17 @@ export function Timeline({ items, zero }: { items: readonly TimelineItem[]; zero
             <At time={item.time} />
             <span class="soft">{offset(item.time, zero)}</span>
           </span>
-          <span class="rail">{item.severity ? <Shape health={healthOf(item.severity)} size={10} /> : <i class="dot plain" />}</span>
+          <span class="rail">{item.severity ? <Shape health={item.kind.endsWith('resolved') ? 'good' : healthOf(item.severity)} size={10} /> : <i class="dot plain" />}</span>
           <div class="what">
             <p>
-              <Badge>{item.kind}</Badge> <strong>{item.title}</strong> {item.entity && <span class="soft">on <Entity name={item.entity} /></span>}
+              <Badge>{item.kind}</Badge> <strong>{readable(item.title)}</strong>{' '}
+              {item.entity && !item.title.includes(entityName(item.entity)) && (
+                <span class="soft">
+                  on <Entity name={item.entity} />
+                </span>
+              )}
             </p>
-            {item.body && <p class="body">{item.body}</p>}
+            {item.body && <p class="body" title={item.body}>{item.body}</p>}
           </div>
           <span class="soft from">{[...new Set([item.actor, item.source])].filter(Boolean).join(' · ')}</span>
         </li>
@@ -64,10 +69,10 @@ export function Ledger({ items }: { items: readonly LedgerItem[] }) {
 
 function Decision({ item }: { item: LedgerItem }) {
   const detail = plain(item.detail)
-  if (!detail || detail === '{}') return <p class="what">{item.text}</p>
+  if (!detail || detail === '{}') return <p class="what">{readable(item.text)}</p>
   return (
     <details class="what">
-      <summary>{item.text}</summary>
+      <summary>{readable(item.text)}</summary>
       <pre tabIndex={0} aria-label="Details of the decision">
         {detail}
       </pre>

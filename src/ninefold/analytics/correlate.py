@@ -13,6 +13,7 @@ The cost per alert is proportional to the open groups of its component.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ CORE = 3
 """How many entities, the first ones, a group's place is judged by."""
 EXPIRE_NS = 5 * 3600 * SECOND
 """An alert that should say when it ends and was not heard of for so long is over: Alertmanager repeats every 4 h."""
+_ENDS = 32
 _IDLE_CAP_NS = 900 * SECOND
 _INTERVALS = 2.5
 _SOON, _FADE = 1.5, 2 / 3
@@ -197,6 +199,7 @@ class Correlator:
         self._groups: dict[int, Group] = {}
         self._where: dict[str, Group] = {}
         self._state: dict[str, tuple[int, bool]] = {}
+        self._ends: dict[str, list[int]] = {}
         self._distances: dict[str, dict[str, int]] = {}
 
     def groups(self) -> Iterator[Group]:
@@ -212,13 +215,19 @@ class Correlator:
         outcome = Outcome()
         firing: dict[str, list[Alert]] = {}
         ended: list[Alert] = []
+        since: dict[str, tuple[int, str]] = {}
         for alert in alerts:
+            component = self.component(alert)
             if alert.firing:
-                firing.setdefault(self.component(alert), []).append(alert)
-            else:
-                ended.append(alert)
-        for component, arrived in firing.items():
-            self._feed_stream(component, arrived, outcome)
+                firing.setdefault(component, []).append(alert)
+                continue
+            ended.append(alert)
+            ends = self._ends.setdefault(alert.fingerprint, [])
+            insort(ends, alert.time)
+            del ends[:-_ENDS]
+            since[component] = min(since.get(component, _order(alert)), _order(alert))
+        for component in {**firing, **{name: () for name in since if name in self._streams}}:
+            self._feed_stream(component, firing.get(component, []), since.get(component), outcome)
         for alert in ended:
             outcome.decisions.append(self._end(alert, outcome))
         return outcome
@@ -252,6 +261,7 @@ class Correlator:
             if self._where.get(fingerprint) is group:
                 del self._where[fingerprint]
                 self._state.pop(fingerprint, None)
+                self._ends.pop(fingerprint, None)
         stream = self._streams[group.component]
         stream.groups.remove(group)
         last = max((i for i, entry in enumerate(stream.tail) if group in (entry.group, entry.before)), default=-1)
@@ -279,10 +289,10 @@ class Correlator:
     def _patience(self, alert: Alert) -> int:
         return max(self._quiet, int(_INTERVALS * alert.interval_s * SECOND))
 
-    def _feed_stream(self, component: str, arrived: list[Alert], outcome: Outcome) -> None:
+    def _feed_stream(self, component: str, arrived: list[Alert], ended: tuple[int, str] | None, outcome: Outcome) -> None:
         stream = self._streams.setdefault(component, _Stream())
         arrived.sort(key=_order)
-        undone = self._rewind(stream, _order(arrived[0]))
+        undone = self._rewind(stream, min([*map(_order, arrived[:1]), *([ended] if ended else [])]))
         before = {entry.decision.alert.id: entry.group.number for entry in undone}
         again = [entry.decision.alert for entry in undone]
         made: list[_Entry] = []
@@ -363,8 +373,8 @@ class Correlator:
             self._join(group, alert)
         elif alert.fingerprint in group.members:
             member = group.members[alert.fingerprint]
-            again = self._state.get(alert.fingerprint, (0, False))[1]
-            text = f"the same alert, seen {member.count + 1} times" if again else "the same alert fires again"
+            again = self._ended(member, alert) is not None
+            text = "the same alert fires again" if again else f"the same alert, seen {member.count + 1} times"
             entry = _Entry(Decision(alert, "duplicate", group, considered, text), group, member, before, *_limits(group))
             entry.member_times = member.first, member.last
             member.count += 1
@@ -377,7 +387,16 @@ class Correlator:
         return entry
 
     def _sticks(self, member: Member, alert: Alert) -> bool:
-        return alert.stateful or alert.time - member.last <= self._idle_of(alert)
+        if not alert.stateful:
+            return alert.time - member.last <= self._idle_of(alert)
+        ended = self._ended(member, alert)
+        return ended is None or alert.time - ended <= self._quiet
+
+    def _ended(self, member: Member, alert: Alert) -> int | None:
+        """When the alert ended since it last fired, None when it has been burning on."""
+        ends = self._ends.get(alert.fingerprint, ())
+        place = bisect_right(ends, alert.time)
+        return ends[place - 1] if place and ends[place - 1] >= member.last else None
 
     def _choose(self, stream: _Stream, alert: Alert) -> tuple[Group | None, tuple[Considered, ...]]:
         considered = tuple(self._consider(alert, group) for group in stream.groups if self._near(alert, group))
@@ -429,6 +448,7 @@ class Correlator:
     def _end(self, alert: Alert, outcome: Outcome) -> Decision:
         group = self._where.get(alert.fingerprint)
         if group is None:
+            self._ends.pop(alert.fingerprint, None)
             return Decision(alert, "unknown", None, (), "an alert ended that belongs to no open incident")
         if alert.time >= self._state.get(alert.fingerprint, (0, False))[0]:
             self._state[alert.fingerprint] = (alert.time, False)

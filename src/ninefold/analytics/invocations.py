@@ -78,6 +78,9 @@ class Invocations:
         above = np.maximum(parent, 0)
         self.entry = (parent < 0) | (self.entity[above] != self.entity)
         self.call = self.entry & (parent >= 0)
+        # A client span does nothing but wait for its one server span; without it, a caller's time cannot be told from the way's.
+        children = np.bincount(parent[parent >= 0], minlength=len(ids))
+        self.client = self.call & ~self.entry[above] & (children[above] == 1)
         top = np.where(self.entry, np.arange(len(ids)), parent)
         for _ in range(24):  # each round doubles the depth covered; a cycle of broken ids ends here too
             top = top[top]
@@ -182,7 +185,7 @@ class Invocations:
 
     def network(self) -> Evidence:
         """Time lost between client and server, per pair of entities. The culprit is the one whose edges are all late."""
-        rows = np.flatnonzero(self.call)
+        rows = np.flatnonzero(self.client)
         if not len(rows):
             return Evidence()
         above = self.parent[rows]
@@ -209,8 +212,9 @@ class Invocations:
 
     def own_time(self) -> Evidence:
         """Time an operation spends in its own entity, not waiting for others."""
-        away = np.unique(self.parent[self.call])
-        waiting = np.bincount(self.top[away], self.duration[away], minlength=len(self.entity)) if len(away) else np.zeros(len(self.entity))
+        calls = np.flatnonzero(self.call)
+        away = np.where(self.client[calls], self.duration[self.parent[calls]], self.duration[calls])
+        waiting = np.bincount(self.top[self.parent[calls]], away, minlength=len(self.entity))
         rows = np.flatnonzero(self.entry)
         own = np.maximum(self.duration[rows] - waiting[rows], 0.0)
         operations = self.operation[rows]

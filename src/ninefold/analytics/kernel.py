@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import njit, types
 
 from ninefold.analytics import cells as c
@@ -23,9 +22,11 @@ _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 _LN10 = math.log(10.0)
 _SURE, _ALONE = 4.5, 6.0  # -log10 of the probability a point at which an alarm is raised; of a point that nothing confirms
+_hot = njit(nogil=True, error_model="numpy", forceinline=True)
+_cold = njit(nogil=True, error_model="numpy")
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_hot
 def _severity(cells, i, at, x, floor, inflate):  # type: ignore[no-untyped-def]
     """-log10 of the probability that a residual reaches `x` on one side: a generalised Pareto tail beyond the 95 % quantile; 0 below.
 
@@ -43,7 +44,7 @@ def _severity(cells, i, at, x, floor, inflate):  # type: ignore[no-untyped-def]
     return 1.3 + (math.log1p(shape * e) / shape if shape > 1e-3 else e) / _LN10
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_hot
 def _learn(cells, i, at, x, floor):  # type: ignore[no-untyped-def]
     """Track the 95 % quantile by stochastic gradient and the excess beyond it by exponentially weighted moments."""
     q, mean = cells[i, at], cells[i, at + 1]
@@ -59,7 +60,7 @@ def _learn(cells, i, at, x, floor):  # type: ignore[no-untyped-def]
     cells[i, at + 2] += weight * (e * e - cells[i, at + 2])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_cold
 def _median(cells, i):  # type: ignore[no-untyped-def]
     """Sort the buffer in place; its median."""
     for j in range(c.BUFFER + 1, c.BUFFER + c.WARM_UP):
@@ -71,7 +72,7 @@ def _median(cells, i):  # type: ignore[no-untyped-def]
     return 0.5 * (cells[i, c.BUFFER + c.WARM_UP // 2 - 1] + cells[i, c.BUFFER + c.WARM_UP // 2])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_cold
 def _begin(cells, i):  # type: ignore[no-untyped-def]
     """Levels and cautious tails from the warm-up values: their median, and the widest of three robust spreads."""
     level, first, last = _median(cells, i), c.BUFFER, c.BUFFER + c.WARM_UP - 1
@@ -87,7 +88,7 @@ def _begin(cells, i):  # type: ignore[no-untyped-def]
             cells[i, at], cells[i, at + 1], cells[i, at + 2] = 1.65 * width, 0.5 * width, 0.6 * width * width
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_hot
 def _hour(cells, i, t, value):  # type: ignore[no-untyped-def]
     """Collect a value for the daily profile; an hour enters it when it is over, so it never predicts itself."""
     hour = t // _HOUR
@@ -102,7 +103,7 @@ def _hour(cells, i, t, value):  # type: ignore[no-untyped-def]
     cells[i, c.HOUR_COUNT] += 1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_hot
 def _daily(cells, i, t):  # type: ignore[no-untyped-def]
     """The daily profile at a time, between the middles of two hours; NaN while it does not know the hour."""
     at = (t // _HOUR) % 24
@@ -114,7 +115,7 @@ def _daily(cells, i, t):  # type: ignore[no-untyped-def]
     return (1.0 - weight) * cells[i, c.PROFILE + at] + weight * cells[i, c.PROFILE + other] + cells[i, c.LIFT]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_hot
 def _cadence(cells, i, dt, v):  # type: ignore[no-untyped-def]
     """Learn the interval between points (s) and how the values move."""
     n = cells[i, c.COUNT]
@@ -136,7 +137,7 @@ def _cadence(cells, i, dt, v):  # type: ignore[no-untyped-def]
     cells[i, c.COUNT] = n + 1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_hot
 def _floor(cells, i, once):  # type: ignore[no-untyped-def]
     """The deviation below which nothing is remarkable: given, relative (10 %, later 2 %), and that of counting."""
     level = abs(cells[i, c.LEVEL])
@@ -150,19 +151,20 @@ def _floor(cells, i, once):  # type: ignore[no-untyped-def]
     return floor
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _judge(cells, times, i, t, once, sev, pair, short, long, outside, side, out):  # type: ignore[no-untyped-def]
-    """The episode: opens on two points that agree, on one very extreme one or on a sustained shift; closes after calm."""
+@_hot
+def _judge(cells, i, once, alone, pair, short, long, outside, side):  # type: ignore[no-untyped-def]
+    """The episode: opens on two points that agree, on one very extreme one or on a sustained shift; closes after calm.
+
+    Returns what happened (0, `FIRED` or `RESOLVED`) and the reason of the episode.
+    """
     cells[i, c.FATIGUE] *= 1.0 - 1.0 / 300.0
     bar = 1.0 + 0.3 * cells[i, c.FATIGUE]
     cells[i, c.STREAK] = (side if cells[i, c.STREAK] * side <= 0.0 else cells[i, c.STREAK] + side) if outside else 0.0
     cells[i, c.CALM] = 0.0 if outside else cells[i, c.CALM] + 1.0
     cells[i, c.AWAY] = cells[i, c.AWAY] + 1.0 if outside else (cells[i, c.AWAY] if cells[i, c.CALM] < 3.0 else 0.0)
-    reason = int(cells[i, c.FIRING])
+    status, reason = 0, int(cells[i, c.FIRING])
     if reason == 0:
-        if abs(cells[i, c.STREAK]) <= 1.0:
-            times[i, c.SINCE] = t
-        if sev >= _ALONE * bar * (1.0 + 50.0 * once) or (pair >= _SURE * bar and outside):
+        if alone >= _ALONE * bar * (1.0 + 50.0 * once) or (pair >= _SURE * bar and outside):
             reason = c.SPIKE
         elif short >= _SURE * bar:
             reason = c.SHIFT
@@ -173,17 +175,17 @@ def _judge(cells, times, i, t, once, sev, pair, short, long, outside, side, out)
         if reason:
             cells[i, c.FIRING], cells[i, c.PEAK] = reason, 0.0
             cells[i, c.FATIGUE] += 1.0
-            out[3] = c.FIRED
+            status = c.FIRED
     else:
         over = cells[i, c.CALM] >= 3.0 and (reason == c.SPIKE or max(short, long) < 3.0)
         if cells[i, c.RUN] == 0.0 if reason == c.FLAT else over:
-            out[3] = c.RESOLVED
+            status = c.RESOLVED
             cells[i, c.FIRING] = cells[i, c.SHORT] = cells[i, c.LONG] = 0.0
-    cells[i, c.PEAK] = max(cells[i, c.PEAK], sev, pair, short, long)
-    out[4], out[5] = reason, cells[i, c.PEAK]
+    cells[i, c.PEAK] = max(cells[i, c.PEAK], alone, pair, short, long)
+    return status, reason
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_hot
 def _adapt(cells, i, v, once, daily, half, floor):  # type: ignore[no-untyped-def]
     """Let the experts learn a value, each from a residual that is clipped to what it finds credible."""
     weight = max(0.02, once)
@@ -201,8 +203,8 @@ def _adapt(cells, i, v, once, daily, half, floor):  # type: ignore[no-untyped-de
     cells[i, c.RECENT] += 0.15 * (v - cells[i, c.RECENT])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _weigh(cells, times, i, t, r, lasting, half, floor, once, out):  # type: ignore[no-untyped-def]
+@_hot
+def _weigh(cells, i, r, lasting, half, floor, once, grown):  # type: ignore[no-untyped-def]
     """See a residual alone and paired, and the one from what is slow to change (`lasting`) smoothed; judge; let the tails learn."""
     up, down = c.TAILS, c.TAILS + 4
     side = 1.0 if r >= 0.0 else -1.0
@@ -219,9 +221,9 @@ def _weigh(cells, times, i, t, r, lasting, half, floor, once, out):  # type: ign
     of_short = of_long = 0.0
     if n > 2 * c.WARM_UP:
         of_short = _severity(cells, i, up + 16 if short >= 0.0 else down + 16, abs(short), 0.6 * floor, 1.0 + 100.0 * once)
-    if t - times[i, c.BORN] > _DAY:  # before, the course of a day would be a drift
+    if grown:  # before a day is over, its course would be a drift
         of_long = _severity(cells, i, up + 24 if long >= 0.0 else down + 24, abs(long), 0.4 * floor, 1.0 + 100.0 * once)
-    _judge(cells, times, i, t, once, alone, pair, of_short, of_long, abs(r) > half, side, out)
+    status, reason = _judge(cells, i, once, alone, pair, of_short, of_long, abs(r) > half, side)
     if cells[i, c.AWAY] <= 2.0:
         _learn(cells, i, up, r, floor)
         _learn(cells, i, down, -r, floor)
@@ -230,18 +232,22 @@ def _weigh(cells, times, i, t, r, lasting, half, floor, once, out):  # type: ign
     # A smoothed residual changes slowly: one number in a window is enough, more would teach it its own drift. For the same
     # reason it learns nothing while under suspicion; each alarm teaches it once.
     quiet = cells[i, c.FIRING] == 0.0
-    if out[3] == c.FIRED or (quiet and int(n) % 12 == 0 and of_short < 3.0):
+    if status == c.FIRED or (quiet and int(n) % 12 == 0 and of_short < 3.0):
         _learn(cells, i, up + 16, short, 0.6 * floor)
         _learn(cells, i, down + 16, -short, 0.6 * floor)
-    if out[3] == c.FIRED or (quiet and int(n) % 48 == 0 and of_long < 3.0):
+    if status == c.FIRED or (quiet and int(n) % 48 == 0 and of_long < 3.0):
         _learn(cells, i, up + 24, long, 0.4 * floor)
         _learn(cells, i, down + 24, -long, 0.4 * floor)
+    return status, reason
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _point(cells, times, i, t, v, out):  # type: ignore[no-untyped-def]
-    """Judge one value, then learn from it. `out`: centre, lower, upper, status, reason, score."""
-    _cadence(cells, i, (t - times[i, c.LAST]) * 1e-9, v)
+@_hot
+def _point(cells, i, t, dt, age, v):  # type: ignore[no-untyped-def]
+    """Judge one value, then learn from it; `dt` in s since the last point, `age` in ns since the first.
+
+    Returns centre, lower and upper bound (NaN during warm-up), what happened and the reason.
+    """
+    _cadence(cells, i, dt, v)
     n = cells[i, c.COUNT]
     once = 1.0 / n
     if n <= c.WARM_UP:
@@ -250,7 +256,7 @@ def _point(cells, times, i, t, v, out):  # type: ignore[no-untyped-def]
         _hour(cells, i, t, v)
         if n == c.WARM_UP:
             _begin(cells, i)
-        return
+        return math.nan, math.nan, math.nan, 0, 0
     daily = _daily(cells, i, t)
     centre, best, slow = cells[i, c.LEVEL], cells[i, c.ERR_LEVEL], cells[i, c.LEVEL]
     if cells[i, c.ERR_FAST] < 0.5 * best:
@@ -259,25 +265,24 @@ def _point(cells, times, i, t, v, out):  # type: ignore[no-untyped-def]
         centre = slow = daily
     floor, inflate = _floor(cells, i, once), 1.0 + 15.0 * once
     up, down = c.TAILS, c.TAILS + 4
-    upper = (max(cells[i, up], 0.5 * floor) + 2.3 * max(cells[i, up + 1], 0.3 * floor)) * inflate
-    lower = (max(cells[i, down], 0.5 * floor) + 2.3 * max(cells[i, down + 1], 0.3 * floor)) * inflate
-    out[0], out[1], out[2] = centre, centre - lower, centre + upper
-    if cells[i, c.LOWEST] >= 0.0:
-        out[1] = max(out[1], 0.0)
+    over = (max(cells[i, up], 0.5 * floor) + 2.3 * max(cells[i, up + 1], 0.3 * floor)) * inflate
+    under = (max(cells[i, down], 0.5 * floor) + 2.3 * max(cells[i, down + 1], 0.3 * floor)) * inflate
+    lower = max(centre - under, 0.0) if cells[i, c.LOWEST] >= 0.0 else centre - under
     r = v - centre
-    half = upper if r >= 0.0 else lower
-    _weigh(cells, times, i, t, r, v - slow, half, floor, once, out)
+    half = over if r >= 0.0 else under
+    status, reason = _weigh(cells, i, r, v - slow, half, floor, once, age > _DAY)
     _adapt(cells, i, v, once, daily, half, floor)
     _hour(cells, i, t, centre + min(max(r, -2.0 * half), 2.0 * half))
     if cells[i, c.AWAY] >= 30.0:  # this is how it is now: learn the new level
         cells[i, c.LIFT] += cells[i, c.RECENT] - daily if daily == daily else 0.0
         cells[i, c.LEVEL] = cells[i, c.FAST] = cells[i, c.RECENT]
         cells[i, c.SHORT] = cells[i, c.LONG] = cells[i, c.AWAY] = cells[i, c.STREAK] = 0.0
-        if cells[i, c.FIRING] and out[3] == 0.0:
-            out[3], cells[i, c.FIRING] = c.RESOLVED, 0.0
+        if cells[i, c.FIRING] and status == 0:
+            status, cells[i, c.FIRING] = c.RESOLVED, 0.0
+    return centre, lower, centre + over, status, reason
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@_cold
 def _silent(cells, times, clock, used, values, numbers, found):  # type: ignore[no-untyped-def]
     """Series that kept a regular cadence and have stopped, seen from the minute ticks of the others' clock."""
     now = clock[0] * _MINUTE
@@ -292,7 +297,7 @@ def _silent(cells, times, clock, used, values, numbers, found):  # type: ignore[
             or (clock[1] - times[slot, c.TICK]) * 60.0 <= patience
         ):
             continue
-        cells[slot, c.FIRING], cells[slot, c.PEAK], times[slot, c.SINCE] = c.MISSING, 0.0, times[slot, c.LAST]
+        cells[slot, c.FIRING], cells[slot, c.PEAK], times[slot, c.SINCE] = c.MISSING, 6.0, times[slot, c.LAST]
         values[found, c.F_VALUE] = values[found, c.F_LOWER] = values[found, c.F_UPPER] = math.nan
         values[found, c.F_EXPECTED], values[found, c.F_SCORE] = cells[slot, c.LEVEL], 6.0
         numbers[found, c.I_ROW], numbers[found, c.I_SLOT], numbers[found, c.I_REASON] = -1, slot, c.MISSING
@@ -325,41 +330,39 @@ def fold(cells, times, clock, used, slots, moments, points, received, band, valu
         The number of findings.
     """
     found = 0
-    out = np.zeros(6)
     for i in range(len(slots)):
-        t, v = moments[i], points[i]
+        t, v, slot = moments[i], points[i], slots[i]
         band[i, 0] = band[i, 1] = band[i, 2] = math.nan
         minute = min(t, received) // _MINUTE
         if minute > clock[0]:
             clock[0] = minute
             clock[1] += 1
             found = _silent(cells, times, clock, used, values, numbers, found)
-        slot = slots[i]
         last = times[slot, c.LAST]
         if t <= last or not math.isfinite(v):
             continue
+        times[slot, c.LAST], times[slot, c.TICK], times[slot, c.LAG] = t, clock[1], received - t
         if last == 0:
-            times[slot, c.BORN] = t
+            times[slot, c.BORN] = last = t
+        dt = (t - last) * 1e-9
         if cells[slot, c.KIND] == c.COUNTER:
             raw, cells[slot, c.RAW] = cells[slot, c.RAW], v
-            if last == 0:
-                times[slot, c.LAST], times[slot, c.TICK] = t, clock[1]
+            if dt == 0.0:
                 continue
-            v = (v - raw if v >= raw else v) / ((t - last) * 1e-9)
-        out[0] = out[1] = out[2] = math.nan
-        out[3] = 0.0
+            v = (v - raw if v >= raw else v) / dt
         if cells[slot, c.FIRING] == c.MISSING:
             cells[slot, c.FIRING] = cells[slot, c.STREAK] = cells[slot, c.SHORT] = cells[slot, c.LONG] = 0.0
-            out[3], out[4], out[5] = c.RESOLVED, c.MISSING, 6.0
+            centre, lower, upper, status, reason = math.nan, math.nan, math.nan, c.RESOLVED, c.MISSING
             cells[slot, c.VALUE] = v
         else:
-            _point(cells, times, slot, t, v, out)
-        times[slot, c.LAST], times[slot, c.TICK], times[slot, c.LAG] = t, clock[1], received - t
-        band[i, 0], band[i, 1], band[i, 2] = out[0], out[1], out[2]
-        if out[3] != 0.0:
-            values[found, c.F_VALUE], values[found, c.F_EXPECTED] = v, out[0]
-            values[found, c.F_LOWER], values[found, c.F_UPPER], values[found, c.F_SCORE] = out[1], out[2], out[5]
-            numbers[found, c.I_ROW], numbers[found, c.I_SLOT], numbers[found, c.I_REASON] = i, slot, int(out[4])
-            numbers[found, c.I_STATUS], numbers[found, c.I_TIME], numbers[found, c.I_SINCE] = int(out[3]), t, times[slot, c.SINCE]
+            centre, lower, upper, status, reason = _point(cells, slot, t, dt, t - times[slot, c.BORN], v)
+        band[i, 0], band[i, 1], band[i, 2] = centre, lower, upper
+        if abs(cells[slot, c.STREAK]) <= 1.0 and (status == c.FIRED or (status == 0 and cells[slot, c.FIRING] == 0.0)):
+            times[slot, c.SINCE] = t
+        if status:
+            values[found, c.F_VALUE], values[found, c.F_EXPECTED] = v, centre
+            values[found, c.F_LOWER], values[found, c.F_UPPER], values[found, c.F_SCORE] = lower, upper, cells[slot, c.PEAK]
+            numbers[found, c.I_ROW], numbers[found, c.I_SLOT], numbers[found, c.I_REASON] = i, slot, reason
+            numbers[found, c.I_STATUS], numbers[found, c.I_TIME], numbers[found, c.I_SINCE] = status, t, times[slot, c.SINCE]
             found += 1
     return found

@@ -194,13 +194,13 @@ async def _wait(client: httpx.AsyncClient, base_url: str, summary: Summary, told
 
 
 async def _judge(client: httpx.AsyncClient, base_url: str, outcome: Outcome, incidents: list[dict[str, Any]]) -> None:
-    """Note what the incident about the fault says: of those that opened around it, the one with the most alerts."""
+    """Note what the incident about the fault says: of those that opened around it, the one that spread furthest."""
     fault = outcome.fault
     early, late = (fault.time - _AROUND_NS[0], fault.time + _AROUND_NS[1])
     around = [item for item in incidents if early <= parse(item["opened"]) <= late]
     if not around:
         return
-    item = max(around, key=lambda item: item["alerts"])
+    item = max(around, key=lambda item: (item["entities"], item["alerts"]))
     detail = await _get(client, f"{base_url}/api/v1/incidents/{item['id']}")
     names = [candidate["entity"] for candidate in detail["candidates"]]
     outcome.incident, outcome.title, outcome.verdict = item["id"], item["title"], detail["verdict"]

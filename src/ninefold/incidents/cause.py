@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ninefold.analytics import rootcause
@@ -15,7 +16,7 @@ from ninefold.ground.clock import SECOND, iso, parse
 from ninefold.incidents.gather import BACK_NS, GUARD_NS, STEP_NS, Gather, Query
 from ninefold.model.severity import severity_of_number
 from ninefold.model.topology import Topology
-from ninefold.store.records.incidents import AlertState, Incident, IncidentEvent
+from ninefold.store.records.incidents import Incident, IncidentEvent
 
 _LEAD_NS = 120 * SECOND
 """Alerts come after what they tell of: the incident's minutes begin this long before its first alert."""
@@ -69,8 +70,7 @@ class Finding:
 
 def case_of(session: Session, incident: Incident) -> Case:
     """What the records know of an incident."""
-    states = select(AlertState.entity, func.count(AlertState.rule.distinct())).where(AlertState.incident == incident.id)
-    alerts = {entity: count for entity, count in session.execute(states.group_by(AlertState.entity)) if entity}
+    alerts = Counter(entity for entity in (pair.partition("|")[0] for pair in incident.rules) if entity)
     case = Case(incident.id, incident.first_event, incident.last_event, alerts)
     events = select(IncidentEvent.event).where(IncidentEvent.incident == incident.id)
     for change in session.scalars(events.where(IncidentEvent.role == "change")):
@@ -93,6 +93,8 @@ def explain(query: Query, case: Case, topology: Topology) -> Finding:
     Raises:
         Unavailable: the store cannot be asked.
     """
+    if not case.alerts:
+        return Finding("undetermined", "its alerts name no entity, so there is nowhere to look", case.end)
     homes = _homes(topology)
     gather = Gather(query, case.start, case.end, case.busy, _neighbours(case, topology), homes)
     spans = gather.spans()
@@ -100,9 +102,9 @@ def explain(query: Query, case: Case, topology: Topology) -> Finding:
     needs: dict[str, set[str]] = {}
     for a, others in topology.needs.items():
         needs.setdefault(homes.get(a, a), set()).update(homes.get(b, b) for b in others)
-    alerts: dict[str, int] = {}
+    alerts: Counter[str] = Counter()
     for entity, count in case.alerts.items():
-        alerts[homes.get(entity, entity)] = alerts.get(homes.get(entity, entity), 0) + count
+        alerts[homes.get(entity, entity)] += count
     ranking = rootcause.rank(gather.metrics(), spans, logs, texts=texts, needs=needs, changes=case.changes, alerts=alerts)
     return _finding(case, ranking, texts, gather.series)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ CORRELATED = frozenset(("alert", "anomaly"))
 CHANGES = frozenset(("change", "deployment"))
 TRUTH = "truth"
 INCIDENT = "ninefold.incident"
-_RULE = ("alertname", "rule", "ninefold.rule", "check", "metric")
+_RULE = ("alertname", "rule", "ninefold.rule", "check")
+_SUMMARY = re.compile(r"[._](?:p\d{1,3}|quantile|mean|avg|max|min|median)$")
 _ANOMALY_INTERVAL_S = 60.0
 _LINKS = ("trace_id", "change.id", "deployment.id")
 _INTERVAL = ("ninefold.interval_s", "interval_s")
@@ -71,8 +73,12 @@ class Row:
 
 
 def rule_of(attributes: Mapping[str, str], title: str) -> str:
-    """The rule that fired: its name when the sender gives one, else the title."""
-    return next((attributes[key] for key in _RULE if attributes.get(key)), title)
+    """The rule that fired: its name when the sender gives one, else the metric behind it, else the title.
+
+    Percentiles and other summaries of one metric are one rule: that three of them moved together is no second opinion.
+    """
+    name = next((attributes[key] for key in _RULE if attributes.get(key)), "")
+    return name or _SUMMARY.sub("", attributes.get("metric", "")) or title
 
 
 def _seconds(attributes: Mapping[str, str]) -> float:

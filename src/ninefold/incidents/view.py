@@ -137,7 +137,7 @@ def summary(session: Session) -> Json:
 
 def whole(session: Session, incident: Incident, topology: Topology) -> Json:
     """One incident with everything about it but its runs and approvals."""
-    affected = set(session.scalars(select(AlertState.entity).where(AlertState.incident == incident.id).distinct())) - {""}
+    affected = {pair.partition("|")[0] for pair in incident.rules} - {""}
     cause = (incident.cause or {}).get("entity", "")
     tickets = session.scalars(select(Ticket).where(Ticket.incident == incident.id).order_by(Ticket.system, Ticket.id))
     return {

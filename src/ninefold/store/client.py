@@ -38,6 +38,8 @@ _ENGINE = """<clickhouse>
 </clickhouse>
 """
 _CACHE_BYTES = 128 << 20
+_PARALLEL_SINCE = (26, 9)
+"""The embedded engine 26.5 sometimes waits for ever where several threads group one query's rows; 26.9 does not."""
 _RETRY_CODES = frozenset((3, 76, 159, 160, 173, 198, 202, 203, 209, 210, 225, 236, 241, 242, 243, 252, 279, 319, 394, 425, 999))
 """ClickHouse error codes after which the same statement can succeed: busy, out of memory or disk, cancelled, not connected."""
 _LIMIT_CODES = {
@@ -68,6 +70,8 @@ def connect(url: str, memory_limit_bytes: int, database: str = "") -> Client:
         if parts.scheme == "chdb" and parts.path.startswith("/") and not parts.netloc:
             options = {"config-file": str(_engine_file(Path(parts.path), memory_limit_bytes))}
             client = clickhouse_connect.get_client(interface="chdb", path=parts.path, chdb_options=options, settings=dict(_SETTINGS))
+            if tuple(map(int, client.server_version.split(".")[:2])) < _PARALLEL_SINCE:
+                client.set_client_setting("max_threads", "1")
         elif parts.scheme in ("http", "https") and parts.hostname:
             client = clickhouse_connect.get_client(
                 dsn=url,
