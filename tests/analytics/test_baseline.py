@@ -138,6 +138,10 @@ def test_a_counter_is_judged_by_its_rate_and_a_reset_is_none() -> None:
     assert rate(times, np.array([60.0, 180.0, 60.0])).tolist()[1:] == pytest.approx([2.0, 1.0])
 
 
+def test_buckets_of_a_histogram_are_not_judged_one_by_one() -> None:
+    assert stream([*noise(40), *[5000.0] * 10], name="latency_bucket", kind="counter") == []
+
+
 def test_what_is_not_a_number_or_not_new_changes_nothing() -> None:
     clean, dirty = Baseline(), Baseline()
     values = noise(60)
@@ -274,7 +278,7 @@ def test_silence_is_told_once_an_entity_and_ends_when_it_speaks_again() -> None:
 
 
 def test_a_source_that_stops_altogether_is_not_the_fault_of_its_entities() -> None:
-    assert fleet(120, range(9), 10, 60) == []
+    assert fleet(120, range(1, 10), 10, 60) == []
 
 
 def test_history_that_is_loaded_late_is_not_missing() -> None:

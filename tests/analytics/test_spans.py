@@ -152,9 +152,9 @@ def test_red_series_are_those_of_a_plain_recount(drawn: list[Any], size: int, re
         if restart:
             state, technique = technique.snapshot(), Spans()
             technique.restore(state)
-    outputs += technique.process(clock(received))
+    outputs += technique.process(clock(received + 5 * MINUTE))
     whole = Spans()
-    at_once = whole.process(batch(rows, received)) + whole.process(clock(received))
+    at_once = whole.process(batch(rows, received)) + whole.process(clock(received + 5 * MINUTE))
     gap = {row["series"] for row in rows_of(at_once, "series") if "gap" in row["name"]}
     found = {(row["series"], row["time"].value): row["value"] for row in rows_of(outputs, "metric") if row["series"] not in gap}
     assert found == pytest.approx(recount(rows))
@@ -222,3 +222,15 @@ def test_the_calls_of_a_real_application_are_found(data: Path) -> None:
         for i in range(0, len(rows), 2000):
             found |= set(calls(technique.process(batch(rows[i : i + 2000]))))
     assert found == truth
+
+
+def test_history_played_beside_live_metrics_is_counted_minute_by_minute() -> None:
+    technique, outputs = Spans(), []
+    for minute in range(10):  # an hour behind, while the program's own metrics are of now
+        time, received = START + minute * MINUTE, START + 60 * MINUTE + minute * SECOND
+        span = {"time": time, "entity": "service:a", "trace_id": f"{minute:032x}", "span_id": f"{minute:016x}", "name": "GET", "duration": 5}
+        outputs += technique.process(batch([span], received)) + technique.process(clock(received))
+    counted = {row["time"].value // MINUTE for row in rows_of(outputs, "metric")}
+    assert counted == {START // MINUTE + minute for minute in range(8)}
+    outputs = technique.process(clock(START + 70 * MINUTE))  # nothing more comes: the last minutes are over too
+    assert {row["time"].value // MINUTE for row in rows_of(outputs, "metric")} == {START // MINUTE + 8, START // MINUTE + 9}

@@ -1,6 +1,6 @@
 """Streaming baselines: an expected band for every metric series, and an alarm when a series leaves it for good reason.
 
-Each series has a few hundred bytes of state and is judged and learned in constant time by `kernel.fold`: three experts (slow
+Each series has a kilobyte of state and is judged and learned in constant time by `kernel.fold`: three experts (slow
 level, fast level, hour-of-day profile; the one that has lately explained best is believed), tails of the residual as
 generalised Pareto beyond the 95 % quantile (peaks over threshold, Siffer et al. 2017), seen raw and smoothed over 12 and 48
 points, so that spikes, level shifts and drifts are told apart. Flat lines and silence are classes of their own. After
@@ -20,7 +20,7 @@ import pyarrow as pa
 from ninefold.analytics import cells as c
 from ninefold.analytics import keeping, warm
 from ninefold.analytics.findings import anomaly, quantity
-from ninefold.ground.clock import iso
+from ninefold.ground.clock import MINUTE, iso
 from ninefold.model.signal import Batch, batch_of
 
 F64 = np.ndarray[Any, np.dtype[np.float64]]
@@ -31,6 +31,7 @@ _COUNTER_ENDS = ("_total", "_count", "_sum", "_bucket")
 _FLOORS = {"%": 2.0, "1": 0.02, "ms": 2.0, "s": 0.002, "By": 65536.0, "By/s": 1024.0}
 """The smallest deviation that matters, by unit."""
 _HIGH = 10.0
+_LATELY = 10 * MINUTE
 _NAMES = {
     "ninefold.span.duration.p95": "latency p95", "ninefold.span.duration.mean": "mean latency", "ninefold.span.gap.p50": "time in transit",
     "ninefold.span.calls": "calls per minute", "ninefold.span.errors": "errors per minute",
@@ -83,7 +84,6 @@ class Baseline:
         self._clock: I64 = np.zeros(2, np.int64)
         self._ids = np.zeros(room, np.uint64)
         self._about: list[About] = []
-        self._of_source: dict[str, int] = defaultdict(int)
         self._announced: set[int] = set()
         self._rehash()
 
@@ -129,8 +129,6 @@ class Baseline:
         used = len(about)
         self._cells[:used], self._times[:used], self._ids[:used] = arrays["cells"], arrays["times"], arrays["ids"]
         self._clock, self._about, self._announced = arrays["clock"], about, set(texts["announced"])
-        for one in about:
-            self._of_source[one.source] += 1
         self._rehash()
 
     def _fold(self, slots: np.ndarray[Any, Any], times: I64, points: F64, received: int) -> tuple[F64, I64]:
@@ -160,7 +158,6 @@ class Baseline:
             self._ids = np.concatenate((self._ids, np.zeros_like(self._ids)))
         self._ids[slot] = series
         self._about.append(about)
-        self._of_source[about.source] += 1
         if 2 * len(self._about) > len(self._keys):
             self._rehash()
         else:
@@ -186,8 +183,6 @@ class Baseline:
             if old == about:
                 continue
             self._about[slot] = about
-            self._of_source[old.source] -= 1
-            self._of_source[source] += 1
             if _kind(old) != _kind(about):
                 self._cells[slot], self._times[slot] = 0.0, 0
             _prepare(self._cells[slot], about)
@@ -206,9 +201,15 @@ class Baseline:
                 rows.append(self._event(value, found))
         for (time, source), slots in silent.items():
             # When half of a source's series stop together, it is the source that fell silent, not the things it speaks of.
-            if 2 * len(slots) < self._of_source[source] or len(slots) < 4:
+            if len(slots) < 4 or len(slots) < self._speaking(source, time):
                 rows += self._silence(time, slots)
         return rows
+
+    def _speaking(self, source: str, time: int) -> int:
+        """How many series of a source have been heard lately."""
+        used = len(self._about)
+        lately = (self._times[:used, c.LAST] > time - _LATELY) & (self._cells[:used, c.FIRING] != c.MISSING)
+        return sum(self._about[slot].source == source for slot in np.flatnonzero(lately).tolist())
 
     def _silence(self, time: int, slots: list[int]) -> list[dict[str, Any]]:
         """One event an entity, in the name of its first series."""
@@ -250,7 +251,7 @@ def band(times: I64, values: F64, kind: str, unit: str = "", label: str = "") ->
         times: ns, ascending.
         values: as received (a counter's raw values).
         kind: gauge, counter, delta or unknown.
-        unit, label: for the floor of the unit and for texts.
+        unit, label: for the floor of the unit; the metric's name, for texts.
     """
     about = About(label, label or "the value", unit, kind, "", "")
     cells, state = np.zeros((1, c.WIDTH)), np.zeros((1, c.TIMES), np.int64)
@@ -314,6 +315,9 @@ def is_counter(kind: str, name: str) -> bool:
 
 
 def _kind(about: About) -> int:
+    """What the fold makes of a series. Buckets of a histogram are parts: its count and its sum are judged, not each of them."""
+    if about.metric.endswith("_bucket"):
+        return c.PART
     return c.COUNTER if is_counter(about.kind, about.metric) else _KINDS.get(about.kind, c.GAUGE)
 
 

@@ -1,5 +1,6 @@
-"""The state of one series as cells of a float64 row and an int64 row: one or two pages of memory, touched once a point.
+"""The state of one series as cells of a float64 row and an int64 row: about a kilobyte.
 
+`kernel` is compiled against these numbers and its cache on disk does not notice a change here: touch `kernel.py` with it.
 A row per series (not an array per field) keeps all that one point needs in neighbouring cache lines. Cells not named here
 are zero at birth and filled by `kernel.fold`.
 """
@@ -7,7 +8,7 @@ are zero at birth and filled by `kernel.fold`.
 from __future__ import annotations
 
 # float64 cells
-KIND, FLOOR = 0, 1  # set at birth: GAUGE, COUNTER or DELTA; the smallest deviation that matters, in the unit of the series
+KIND, FLOOR = 0, 1  # set at birth: GAUGE, COUNTER, DELTA or PART (not judged); the smallest deviation that matters
 COUNT, RAW, VALUE = 2, 3, 4  # points learned; the last raw and the last detected value
 INTERVAL, JITTER = 5, 6  # seconds between points, and their mean deviation
 RUN, LONGEST, MOVES = 7, 8, 9  # equal values in a row, the longest such run, the share of points that differ from the last
@@ -31,7 +32,7 @@ BORN = 4  # first point's time (ns)
 TIMES = 5
 
 WARM_UP = 12
-GAUGE, COUNTER, DELTA = 0, 1, 2
+GAUGE, COUNTER, DELTA, PART = 0, 1, 2, 3
 SPIKE, SHIFT, DRIFT, FLAT, MISSING = 1, 2, 3, 4, 5
 REASONS = ("", "spike", "level-shift", "drift", "flat-line", "missing")
 

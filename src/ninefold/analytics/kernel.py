@@ -339,7 +339,7 @@ def fold(cells, times, clock, used, slots, moments, points, received, band, valu
             clock[1] += 1
             found = _silent(cells, times, clock, used, values, numbers, found)
         last = times[slot, c.LAST]
-        if t <= last or not math.isfinite(v):
+        if t <= last or not math.isfinite(v) or cells[slot, c.KIND] == c.PART:
             continue
         times[slot, c.LAST], times[slot, c.TICK], times[slot, c.LAG] = t, clock[1], received - t
         if last == 0:

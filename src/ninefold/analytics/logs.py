@@ -105,7 +105,7 @@ class LogTemplates:
         """All state; the miner as the lines that taught it something."""
         texts = {
             "examples": self._miner.examples, "entities": self._entities.names, "first": self._first,
-            "clock": [self._minutes.own, self._minutes.other], "told": [[*key, series] for key, series in self._told.items()],
+            "clock": self._minutes.state(), "told": [[*key, series] for key, series in self._told.items()],
             "news": list(self._news.items()), "news_at": [[*key, count] for key, count in self._news_at.items()],
         }  # fmt: skip
         opened = [np.vstack((np.full(chunk.shape[1], m), chunk)) for m, chunks in self._open.items() for chunk in chunks]

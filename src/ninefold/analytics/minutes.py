@@ -16,36 +16,44 @@ from ninefold.model.signal import Batch
 I64 = np.ndarray[Any, np.dtype[np.int64]]
 
 GRACE, PATIENCE = MINUTE, 3 * MINUTE
-"""A minute is over this long (ns) after its end on the clock of its own signal, or on that of another signal: a stream that falls
-quiet would never close its last minute otherwise, and one that is merely behind the others must not be cut off."""
+"""A minute is over this long (ns) after its end on its signal's own clock, or when nothing of its signal has come for so long: a
+stream that falls quiet would never close its last minute otherwise."""
 
 
 class Minutes:
-    """Two clocks in event time (ns), one of the signal that is counted and one of the others, and what they close.
+    """The clock of one signal in event time (ns), and which minutes it has closed.
 
-    A clock never runs ahead of the time of receipt, so a sender with a wrong clock cannot close the others' minutes.
+    The clock never runs ahead of the time of receipt, so a sender with a wrong clock cannot close the others' minutes; and it is the
+    signal's own, so that history played in beside live data is counted like any other.
     """
 
-    def __init__(self, own: int = 0, other: int = 0) -> None:
-        self.own, self.other = own, other
+    def __init__(self, own: int = 0, received: int = 0, closed: int = 0) -> None:
+        self.own, self.received, self.closed = own, received, closed
+
+    def state(self) -> list[int]:
+        """What the constructor takes to continue here."""
+        return [self.own, self.received, self.closed]
 
     def watch(self, batch: Batch) -> None:
-        """Advance the other clock by a batch of another signal."""
-        if batch.rows.num_rows:
-            self.other = max(self.other, min(int(times_of(batch).max()), batch.received))
+        """Notice by a batch of another signal that time passes: after a while of silence the last minutes that had rows are over."""
+        if self.own and batch.received - self.received >= PATIENCE:
+            silent = (self.own + batch.received - self.received - PATIENCE) // MINUTE
+            self.closed = max(self.closed, min(silent, self.own // MINUTE + 1))
 
     def admit(self, times: I64, received: int) -> tuple[I64, I64]:
         """The minute (number since the epoch) of each row, and the first minute still open when that row came.
 
-        A row is too late if its minute is before that. Advances the own clock.
+        A row is too late if its minute is before that. Advances the clock.
         """
         clock = np.maximum.accumulate(np.concatenate((np.array([self.own]), np.minimum(times, received))))
-        self.own = int(clock[-1])
-        return times // MINUTE, np.maximum(clock[:-1] - GRACE, self.other - PATIENCE) // MINUTE
+        first_open = np.maximum((clock[:-1] - GRACE) // MINUTE, self.closed)
+        self.own, self.received = int(clock[-1]), max(self.received, received)
+        return times // MINUTE, first_open
 
     def open(self) -> int:
         """The first minute that is still open now."""
-        return max(self.own - GRACE, self.other - PATIENCE) // MINUTE
+        self.closed = max(self.closed, (self.own - GRACE) // MINUTE)
+        return self.closed
 
 
 def times_of(batch: Batch) -> I64:

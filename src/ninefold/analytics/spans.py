@@ -93,7 +93,7 @@ class Spans:
         """All state: names, calls, open minutes, and the recent spans that wait for company."""
         texts = {
             "entities": self._entities.names, "short": self._short, "groups": list(self._groups), "told": list(self._told.items()),
-            "calls": [[a, b, t] for (a, b), t in self._calls.items()], "clock": [self._minutes.own, self._minutes.other],
+            "calls": [[a, b, t] for (a, b), t in self._calls.items()], "clock": self._minutes.state(),
         }  # fmt: skip
         return keeping.pack(
             self.name, _VERSION, texts, keys=self._keys, facts=self._facts, waiting=self._waiting, facts_waiting=self._facts_waiting,

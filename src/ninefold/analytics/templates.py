@@ -44,15 +44,16 @@ _MASK = re.compile(
 _TOKEN = re.compile(r"""(?:[^\s=:,;()\[\]{}"'<>|!?.]|\.(?!\.))++""")
 _IDENTIFIER = re.compile(r"[\d._/\\@$#-]|[a-z][A-Z]")
 _NAMING = frozenset(
-    ["user", "host", "for", "from", "by", "of", "to", "id", "name", "node", "client", "server", "address", "rhost", "ruser", "path", "file"]
-)
+    ["user", "host", "for", "from", "by", "of", "to", "id", "name", "node", "client", "server", "address", "rhost", "ruser", "path", "file",
+     "class"]
+)  # fmt: skip
 _PLAIN = 5
 _SPACE = (1 << 64) - 1
 
 
 def mask(line: str) -> str:
     """The line with every typed value replaced by ``<*>``."""
-    return _MASK.sub(_MARK, line[:LINE_LIMIT]).replace(_MARK, WILD)
+    return _MASK.sub(_MARK, _head(line)).replace(_MARK, WILD)
 
 
 class _Context:
@@ -168,9 +169,14 @@ class Miner:
         return value
 
 
+def _head(line: str) -> str:
+    """The part of a line that is looked at: whole words up to the limit, for half a number may look like a word."""
+    return line if len(line) <= LINE_LIMIT else (line[:LINE_LIMIT].rsplit(None, 1) or [""])[0]
+
+
 def _tokenise(line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The tokens of a line, neighbouring wildcards collapsed, and the separators before each and after the last."""
-    masked = _MASK.sub(_MARK, line[:LINE_LIMIT])
+    masked = _MASK.sub(_MARK, _head(line))
     tokens: list[str] = []
     layout: list[str] = []
     end = 0

@@ -33,10 +33,14 @@ def warm() -> None:
 
 
 def _find_cache() -> None:
-    """Give Numba a folder to cache in where neither the package's own nor the user's can be written (Numba would refuse)."""
-    places = (Path(__file__).parent / "__pycache__", Path(__file__).parent, Path.home() / ".cache", Path.home())
+    """Where neither the package's folder nor the user's can be written, Numba would refuse to cache: give it a private one.
+
+    It is a new one each time, since a cache is code and must not come from a folder that others could have made.
+    """
+    own, home = Path(__file__).parent, Path.home()
+    places = (own / "__pycache__", own, home / ".cache", home)
     if not any(place.is_dir() and os.access(place, os.W_OK) for place in places):
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"ninefold-numba-{os.getuid()}"))
+        os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="ninefold-compiled-"))
 
 
 if __name__ == "__main__":

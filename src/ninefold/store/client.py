@@ -70,7 +70,7 @@ def connect(url: str, memory_limit_bytes: int, database: str = "") -> Client:
         if parts.scheme == "chdb" and parts.path.startswith("/") and not parts.netloc:
             options = {"config-file": str(_engine_file(Path(parts.path), memory_limit_bytes))}
             client = clickhouse_connect.get_client(interface="chdb", path=parts.path, chdb_options=options, settings=dict(_SETTINGS))
-            if tuple(map(int, client.server_version.split(".")[:2])) < _PARALLEL_SINCE:
+            if tuple(map(int, str(client.server_version).split(".")[:2])) < _PARALLEL_SINCE:
                 client.set_client_setting("max_threads", "1")
         elif parts.scheme in ("http", "https") and parts.hostname:
             client = clickhouse_connect.get_client(
