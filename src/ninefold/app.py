@@ -43,6 +43,7 @@ _READERS = ("store", "techniques", "incidents")
 _RESTART_S = (0.5, 1.0, 5.0, 15.0, 60.0)
 _ANALYSE_EVERY_S = 1.0
 _TRIM_EVERY_S = 10.0
+_TRAFFIC = "traffic"
 
 
 class App:
@@ -113,6 +114,7 @@ class App:
         self.records = Records(config.records_url)
         self._exit.callback(self.records.close)
         upgrade(self.records)
+        self.traffic.restore(self._setting(_TRAFFIC))
         self.journal = SqliteJournal(config.data / "journal.db", _READERS, config.journal.size_limit_bytes, self.meter)
         self._exit.callback(self.journal.close)
         self.store = Telemetry(config.store_url, config.store.database, config.store.retention_days, config.store.memory_limit_bytes)
@@ -148,7 +150,10 @@ class App:
         self.syslog = Syslog(server.host, server.syslog_port, self.meter) if server.syslog_port else None
         own = OwnEvents(self.records.outbox, lambda: self._position("own"), lambda position: self._advance("own", position))
         self.sources = [own, OwnMetrics(self.meter)]
-        self.sources += [FileFollow(file, self._file_offset, self._keep_file_offset) for file in self.config.files]
+        self.sources += [
+            FileFollow(file, lambda name: self._setting(f"file:{name}"), lambda name, value: self._keep(f"file:{name}", value))
+            for file in self.config.files
+        ]
         if self.syslog is not None:
             self.sources.append(self.syslog)
         for source in self.sources:
@@ -162,6 +167,8 @@ class App:
     def _drain(self) -> None:
         for follower in self._followers:
             follower.stop()
+        if self._followers:
+            self._keep(_TRAFFIC, self.traffic.snapshot())
 
     async def _analyse(self) -> None:
         while True:
@@ -203,14 +210,14 @@ class App:
         with self.records.session() as session:
             session.merge(Position(reader=reader, position=position))
 
-    def _file_offset(self, name: str) -> dict[str, Any]:
+    def _setting(self, key: str) -> dict[str, Any]:
         with self.records.reading() as session:
-            row = session.get(Setting, f"file:{name}")
+            row = session.get(Setting, key)
             return dict(row.value) if row else {}
 
-    def _keep_file_offset(self, name: str, offset: dict[str, Any]) -> None:
+    def _keep(self, key: str, value: dict[str, Any]) -> None:
         with self.records.session() as session:
-            session.merge(Setting(key=f"file:{name}", value=offset))
+            session.merge(Setting(key=key, value=value))
 
 
 def compile_ahead() -> None:

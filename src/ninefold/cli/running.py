@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from ninefold.app import App, build_connectors
 from ninefold.cli import show
 from ninefold.config import Config, load
 from ninefold.demo import recording, script
 from ninefold.ground import log
-from ninefold.ground.clock import iso, now
 from ninefold.ground.errors import NinefoldError
 from ninefold.store.records.access import Token, create_token
 from ninefold.store.records.base import Records
@@ -123,9 +122,9 @@ def _demo_settings(folder: Path, port: int, otlp_port: int) -> tuple[str, Config
     try:
         upgrade(records)
         with records.session() as session:
-            made = iso(now())
-            secret = create_token(session, f"demo {made}", "admin")
-            return secret, script.settings(folder, port, otlp_port, create_token(session, f"workflows {made}", "viewer"))
+            session.execute(delete(Token).where(Token.name.in_(("demo", "workflows"))))
+            secret = create_token(session, "demo", "admin")
+            return secret, script.settings(folder, port, otlp_port, create_token(session, "workflows", "viewer"))
     finally:
         records.close()
 
