@@ -228,7 +228,14 @@ def test_history_played_beside_live_metrics_is_counted_minute_by_minute() -> Non
     technique, outputs = Spans(), []
     for minute in range(10):  # an hour behind, while the program's own metrics are of now
         time, received = START + minute * MINUTE, START + 60 * MINUTE + minute * SECOND
-        span = {"time": time, "entity": "service:a", "trace_id": f"{minute:032x}", "span_id": f"{minute:016x}", "name": "GET", "duration": 5}
+        span = {
+            "time": time,
+            "entity": "service:a",
+            "trace_id": f"{minute:032x}",
+            "span_id": f"{minute:016x}",
+            "name": "GET",
+            "duration": 5,
+        }
         outputs += technique.process(batch([span], received)) + technique.process(clock(received))
     counted = {row["time"].value // MINUTE for row in rows_of(outputs, "metric")}
     assert counted == {START // MINUTE + minute for minute in range(8)}

@@ -49,7 +49,7 @@ class Inbox:
 class Health(BaseHTTPRequestHandler):
     asked: list[str] = []  # noqa: RUF012 - one list for the whole server, on purpose
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         self.asked.append(self.path)
         body = json.dumps({"healthy": False}).encode()
         self.send_response(200)
