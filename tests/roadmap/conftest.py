@@ -220,6 +220,14 @@ def _incidents(records: Records) -> None:
         )
         fault = {"kind": "truth", "entity": SERVICES[2], "title": "cpu", "event": {}}
         session.add_all(Change(event_id=f"u{i}", time=start + i * 5 * MINUTE - (i + 1) * 20 * SECOND, **fault) for i in range(2))
+        # An alert before the fault cannot have told of it; the next one counts.
+        session.add_all(
+            IncidentEvent(
+                incident=i + 1, event_id=f"e{i}{after}", time=start + i * 5 * MINUTE + after * SECOND, kind="alert", role="alert", event={}
+            )
+            for i in range(2)
+            for after in (-90, 0, 30)
+        )
         session.add(IncidentEvent(incident=1, event_id="c0", time=start, kind="deployment", role="change", event={}))
         session.add_all(
             [Ticket(system="rt", id="1", incident=1, status="resolved"), Ticket(system="rt", id="2", incident=2, status="open")]

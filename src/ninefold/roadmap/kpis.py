@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from ninefold.ground.clock import SECOND
 from ninefold.plugin import Store
@@ -14,7 +15,7 @@ from ninefold.store.records.base import Records
 from ninefold.store.records.incidents import Change, Incident, IncidentEvent
 
 SHOWN = (~Incident.pending, Incident.merged_into.is_(None))
-_NEAR_S = 600
+_NEAR_S, _FAULTS = 600, 200
 
 
 def measure(store: Store, records: Records) -> StepResult:
@@ -25,9 +26,9 @@ def measure(store: Store, records: Records) -> StepResult:
         changes = session.scalar(select(func.count()).where(Change.kind.in_(("change", "deployment")))) or 0
         near = select(func.count(IncidentEvent.event_id.distinct())).join(Incident, Incident.id == IncidentEvent.incident)
         failed = session.scalar(near.where(IncidentEvent.role == "change", *SHOWN)) or 0
-        faults = session.scalars(select(Change).where(Change.kind == "truth")).all()
+        detection = _detection(session, incidents)
     kpis = [
-        _detection(incidents, faults),
+        detection,
         _time("Time to acknowledge", "acknowledged", [(i.opened, i.acknowledged) for i in incidents]),
         _time("Time to resolve", "resolved", [(i.opened, i.resolved) for i in incidents]),
         _noise(alerts, len(incidents)),
@@ -47,18 +48,22 @@ def measure(store: Store, records: Records) -> StepResult:
     )
 
 
-def _detection(incidents: Sequence[Incident], faults: Sequence[Change]) -> Figure | Gap:
-    """From each known fault to the nearest incident that is labelled with it."""
+def _detection(session: Session, incidents: Sequence[Incident]) -> Figure | Gap:
+    """From each known fault to the first alert after it in an incident that is labelled with it."""
+    faults = session.scalars(select(Change).where(Change.kind == "truth").order_by(Change.time.desc()).limit(_FAULTS)).all()
+    alerts = select(func.min(IncidentEvent.time)).where(IncidentEvent.role == "alert")
     spans = []
     for fault in faults:
         label = (fault.entity, fault.title)
-        labelled = [i.opened for i in incidents if i.truth and (i.truth.get("entity"), i.truth.get("text")) == label]
-        if near := [opened - fault.time for opened in labelled if abs(opened - fault.time) <= _NEAR_S * SECOND]:
-            spans.append(max(0, min(near, key=abs)) / SECOND)
+        labelled = [i.id for i in incidents if i.truth and (i.truth.get("entity"), i.truth.get("text")) == label]
+        window = IncidentEvent.time.between(fault.time, fault.time + _NEAR_S * SECOND)
+        first = session.scalar(alerts.where(IncidentEvent.incident.in_(labelled), window))
+        if first is not None:
+            spans.append((first - fault.time) / SECOND)
     if not spans:
         return Gap("Time to detect is not measured yet: nothing says when a fault began.", "POST known faults to /webhook/truth")
     text = f"{len(spans)} of {count(len(faults), 'known fault')} led to an incident, half of them sooner than this."
-    how = "Median of the time from a known fault to the first alert of its incident; faults come from labelled data or post-mortems."
+    how = "Median of the time from a known fault to the next alert of its incident; faults come from labelled data or post-mortems."
     return Figure("Time to detect", middle(spans), "s", text, how)
 
 
