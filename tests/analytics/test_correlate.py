@@ -94,6 +94,15 @@ def test_the_same_alert_is_counted_not_listed_again_and_may_fire_again() -> None
     assert verdicts(found.feed([alert("6", 2000, stateful=True)])) == ["opened"], "back after a long quiet, it is a new problem"
 
 
+def test_repeats_of_an_old_alert_do_not_keep_a_session_open_for_others() -> None:
+    found = correlator()
+    found.feed([alert("1", 0, stateful=True)])
+    found.feed([alert("2", 3600, stateful=True)])
+    assert verdicts(found.feed([alert("3", 3610, rule="another")])) == ["opened"]
+    (first, _) = found.groups()
+    assert (first.last, first.heard, first.count) == (T0, T0 + 3600 * SECOND, 2)
+
+
 def test_an_end_that_nobody_waits_for_is_unknown() -> None:
     assert verdicts(correlator().feed([alert("1", 0, firing=False, stateful=True)])) == ["unknown"]
 

@@ -69,7 +69,7 @@ class Capture:
         number, moment = len(self.incidents) + 1, parse(event["time"])
         entities = ["service:other"] * (number % 3) + [event["subject"]]
         self.incidents.append({
-            "id": f"INC-{number}", "title": f"incident {number}", "alerts": 5, "entities": 2,
+            "id": f"INC-{number}", "title": f"incident {number}", "alerts": 5, "events": [{"time": iso(moment + 30 * SECOND)}],
             "opened": iso(moment + 30 * SECOND), "confidence": 0.8,
             "verdict": "determined", "cause": {"entity": entities[0]}, "candidates": [{"entity": entity} for entity in entities],
         })  # fmt: skip

@@ -168,3 +168,30 @@ def test_other_components_are_left_out(store: Telemetry) -> None:
 def test_a_finding_says_until_when_it_looked(store: Telemetry) -> None:
     case = Case(1, T0 + 90 * SECOND, T0 + 3600 * SECOND, {"service:cart": 1})
     assert iso(explain(store.query, case, Topology()).until) == iso(case.start + 600 * SECOND)
+
+
+def test_a_defect_in_one_analysis_is_said_and_passed_over(tmp_path: Path, store: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(tmp_path, store)
+    open_incident(room)
+
+    def breaks(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("ninefold.analytics.rootcause.rank", breaks)
+    found = explained(room)
+    assert (found["verdict"], found["reason"]) == ("undetermined", "the analysis failed (a defect); the log says where")
+    assert room.incidents.analyse_due() == 0
+
+
+def test_a_lone_high_alert_is_shown_when_the_telemetry_bears_it_out(tmp_path: Path, store: Telemetry) -> None:
+    room = Room(tmp_path, store)
+    room.chain("web", "cart")
+    room.feed({"from_entity": "service:cart", "to_entity": "pod:shop/cart-1", "kind": "runs_on", "time": T0})
+    room.chain("x", "y")
+    room.feed(event(90, "service:web", "web is slow", severity="high"), event(90, "service:x", "x is slow", severity="high"))
+    assert room.list() == []
+    assert room.incidents.analyse_due() == 2
+    assert [(i["id"], i["cause"]["entity"]) for i in room.list()] == [("INC-1", "service:cart")]
+    assert room.told() == [("INC-1", "opened"), ("INC-1", "explained")]
+    room.feed(event(100, "service:web", "web is slow", severity="high"))
+    assert room.told()[-1] == ("INC-1", "updated"), "it stays shown"

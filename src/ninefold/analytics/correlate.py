@@ -383,7 +383,7 @@ class Correlator:
             text = ", ".join(f"{a.text} {a.weight:+.2g}" for c in considered if c.group is group for a in c.addends)
             entry = _Entry(Decision(alert, "joined", group, considered, text), group, None, before, *_limits(group))
             self._join(group, alert)
-        self._extend(group, alert)
+        self._extend(group, alert, new=entry.member is None)
         return entry
 
     def _sticks(self, member: Member, alert: Alert) -> bool:
@@ -407,12 +407,13 @@ class Correlator:
         group.members[alert.fingerprint] = Member(alert, alert.time, alert.time)
         group.count_in(alert)
 
-    def _extend(self, group: Group, alert: Alert) -> None:
+    def _extend(self, group: Group, alert: Alert, *, new: bool) -> None:
         self._where[alert.fingerprint] = group
         if alert.time >= self._state.get(alert.fingerprint, (0, False))[0]:
             self._state[alert.fingerprint] = (alert.time, True)
         group.count += 1
-        group.first, group.last = min(group.first, alert.time), max(group.last, alert.time)
+        if new or self._near(alert, group):  # the repeat of an old alert does not keep a session alive for others
+            group.first, group.last = min(group.first, alert.time), max(group.last, alert.time)
         group.heard = max(group.heard, alert.time)
         group.idle = max(group.idle, self._idle_of(alert))
         if (_rank(alert.severity), alert.time) < (_rank(group.lead.severity), group.lead.time):

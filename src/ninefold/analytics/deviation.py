@@ -78,6 +78,13 @@ def surprise(counts: F64, exposure: F64, quiet: Bool) -> tuple[F64, F64]:
     return np.where((exposure < 1) & (counts == 0), 0.0, z), expected
 
 
+def without_gaps(scores: F64, values: F64, quiet: Bool) -> F64:
+    """Scores in which incident buckets without a value count as the row's other incident buckets do: that nobody called says nothing."""
+    known = np.isfinite(values) & ~quiet
+    mean = np.where(known, scores, 0.0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    return np.where(~known & ~quiet, mean, scores)
+
+
 def lasting(scores: F64, quiet: Bool) -> F64:
     """One score per row: the mean of the worst incident buckets (two fifths of them, at least two)."""
     loud = scores[:, ~quiet]

@@ -26,6 +26,7 @@ from ninefold.analytics.deviation import (
     pack,
     squash,
     surprise,
+    without_gaps,
     worst,
 )  # fmt: skip
 from ninefold.analytics.findings import quantity
@@ -193,7 +194,7 @@ class Invocations:
         caller, callee = self.entity[above][first], self.entity[rows][first]
         gap = medians(keys, self.at[rows], self.duration[above] - self.duration[rows], self.shape(len(first)))
         z, base = deviation(gap, self.quiet, 0.25, 1.5e6)
-        late = squash(np.maximum(z, 0))
+        late = without_gaps(squash(np.maximum(z, 0)), gap, self.quiet)
         scores = np.zeros(self.shape(len(self.entities)))
         for e in range(len(self.entities)):
             into, out = callee == e, caller == e

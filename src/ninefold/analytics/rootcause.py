@@ -207,7 +207,7 @@ def _confide(candidates: Sequence[Candidate]) -> None:
     best.confidence = min(fitted, 0.5 + 1.5 * lead)  # of two equally good ones each is right at most every other time
     rest = sum(candidate.score for candidate in candidates[1:])
     for candidate in candidates[1:]:
-        candidate.confidence = (1 - best.confidence) * candidate.score / rest * 0.8
+        candidate.confidence = min(best.confidence, (1 - best.confidence) * candidate.score / rest * 0.8)
     for candidate in candidates:
         candidate.items.sort(key=lambda item: -abs(item.weight))
         leading = max(candidate.items, key=lambda item: item.weight)
@@ -219,7 +219,8 @@ def _confide(candidates: Sequence[Candidate]) -> None:
 def _judge(candidates: Sequence[Candidate], quiet: bool, alerts: Mapping[str, int]) -> tuple[str, str]:
     measured = [c for c in candidates if any(item.kind in ("metric", "span", "log") for item in c.items)]
     if not measured:
-        if len(alerts) == 1 and "" not in alerts:
+        if len(alerts) == 1 and candidates and not quiet:
+            candidates[0].confidence = 0.5
             return "determined", ""
         why = "no entity deviates from its quiet minutes" if quiet else "there is no telemetry from before it to compare with"
         return "undetermined", f"{why}; only the alerts themselves are known"

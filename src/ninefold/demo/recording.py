@@ -24,7 +24,7 @@ from ninefold.ground.clock import SECOND
 
 DESCRIPTION = (
     "eight faults injected into TrainTicket (46 services) on 30 January 2023: metrics, logs and traces recorded by the Nezha project "
-    "(MIT), moved in time to end now; minutes without recorded traces and logs are filled with recorded fault-free ones"
+    "(MIT), moved in time to end now; minutes without recorded traces and logs are filled with ones of the recorded normal minute"
 )
 METRICS = {
     "CpuUsage(m)": ("k8s.pod.cpu.usage", "m{cpu}"), "CpuUsageRate(%)": ("k8s.pod.cpu.utilization", "%"),
@@ -46,8 +46,6 @@ STEP_S = 60
 _FIRST_WINDOW = 1675078740
 """The label of the normal minute, in s; the rows of a window begin about 8 s before its label."""
 _LEAD_S = 8
-_NEAR_US = 240_000_000
-"""A window that begins at most this long after an injection may show it."""
 _IDS = re.compile(r"TraceID: ([0-9a-f]{32}) SpanID: ([0-9a-f]{16})")
 _LEVEL = re.compile(r"^\S+ +(INFO|WARN|ERROR) ")
 _NUMBER = {"INFO": 9, "WARN": 13, "ERROR": 17}
@@ -79,7 +77,7 @@ class Recording:
 
     Args:
         end: when the recording is to have ended, in ns; its minutes are kept whole, so it ends up to a minute earlier.
-        fill: fill the minutes without recorded traces and logs with fault-free ones of other minutes, drawn at random (always the same).
+        fill: fill the minutes without recorded traces and logs with ones of the normal minute, drawn at random (always the same draw).
     """
 
     def __init__(self, end: int, fill: bool = True) -> None:
@@ -171,24 +169,20 @@ class Recording:
             yield [request for request in found if request]
 
     @cached_property
-    def _fault_free(self) -> list[tuple[list[Row], list[Row]]]:
-        """Whole recorded traces, spans and log lines, that began in a recorded minute and ended before its fault was injected."""
-        injected = [(fault.time - self.shift) // 1000 for fault in self.faults()]
+    def _normal(self) -> list[tuple[list[Row], list[Row]]]:
+        """The traces of the normal minute, each as its spans and its log lines."""
         lines = _group(self.logs, lambda row: row["trace"])
-        return [
-            (spans, lines[trace])
-            for trace, spans in _group(self.spans, lambda row: row["trace"]).items()
-            if not any(row["start_us"] + row["duration_us"] > at > row["window"] * 1_000_000 - _NEAR_US for row in spans for at in injected)
-        ]
+        traces = _group((row for row in self.spans if row["normal"]), lambda row: row["trace"])
+        return [(spans, lines[trace]) for trace, spans in traces.items()]
 
     def _drawn(self, step: int, sizes: Sequence[int]) -> tuple[list[Row], list[Row]]:
-        """As many fault-free traces as some recorded minute has, each at its place within the minute, under fresh trace ids."""
+        """As many traces of the normal minute as some recorded minute has, each at its place within the minute, under fresh ids."""
         chance = random.Random(step)  # noqa: S311 - a repeatable draw, not a secret
         spans: list[Row] = []
         lines: list[Row] = []
         for number in range(chance.choice(sizes)):
-            calls, texts = chance.choice(self._fault_free)
-            later = (step - _step_of(calls[0])) * STEP_S * 1_000_000
+            calls, texts = chance.choice(self._normal)
+            later = step * STEP_S * 1_000_000
             trace = hashlib.blake2b(f"{calls[0]['trace']}/{step}/{number}".encode(), digest_size=16).hexdigest()
             spans += [row | {"trace": trace, "start_us": row["start_us"] + later, "drawn": True} for row in calls]
             lines += [row | {"trace": trace, "ts_us": row["ts_us"] + later, "drawn": True} for row in texts]

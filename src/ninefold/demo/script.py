@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -33,12 +33,13 @@ _RESPONSES: dict[str, tuple[Any, str]] = {
     "logs": (ExportLogsServiceResponse, "rejected_log_records"),
     "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
 }
+_RECORDS = {"traces": "spans", "logs": "log lines", "metrics": "metric points"}
 _BUSY = (429, 502, 503, 504)
 _GIVE_UP_S = 60.0
 _ANALYSIS_S = 60.0
 _SETTLED_S = 8.0
 _AROUND_NS = (60 * SECOND, 300 * SECOND)
-"""An incident is about a fault when it opened at most a minute before and five minutes after the injection."""
+"""Alerts from a minute before to five minutes after an injection are taken as its own."""
 
 
 @dataclass
@@ -182,30 +183,30 @@ async def _wait(client: httpx.AsyncClient, base_url: str, summary: Summary, told
         summary.figures = await _get(client, f"{base_url}/api/v1/summary")
         runs = (await _get(client, f"{base_url}/api/v1/runs", limit="1000"))["items"]
         summary.runs = Counter(run["status"] for run in runs)
-        for outcome in summary.outcomes:
-            await _judge(client, base_url, outcome, incidents)
-        state = ([(item["id"], item["alerts"], item["confidence"]) for item in incidents], summary.runs)
+        state = ([(item["id"], item["alerts"], item["cause"], item["confidence"]) for item in incidents], summary.runs)
         if state != before:
             before, changed = state, monotonic()
+            details = [await _get(client, f"{base_url}/api/v1/incidents/{item['id']}") for item in incidents]
+            for outcome in summary.outcomes:
+                _judge(outcome, details)
         settled = monotonic() - changed
         if (settled > _SETTLED_S and all(outcome.verdict for outcome in summary.outcomes)) or settled > 3 * _SETTLED_S:
             return
         await asyncio.sleep(1.0)
 
 
-async def _judge(client: httpx.AsyncClient, base_url: str, outcome: Outcome, incidents: list[dict[str, Any]]) -> None:
-    """Note what the incident about the fault says: of those that opened around it, the one that spread furthest."""
+def _judge(outcome: Outcome, incidents: Sequence[Mapping[str, Any]]) -> None:
+    """Note what the incident about the fault says: the one with the most alerts in the minutes around the injection."""
     fault = outcome.fault
-    early, late = (fault.time - _AROUND_NS[0], fault.time + _AROUND_NS[1])
-    around = [item for item in incidents if early <= parse(item["opened"]) <= late]
-    if not around:
+    early, late = fault.time - _AROUND_NS[0], fault.time + _AROUND_NS[1]
+    alerts = [sum(early <= parse(event["time"]) <= late for event in incident["events"]) for incident in incidents]
+    if not any(alerts):
         return
-    item = max(around, key=lambda item: (item["entities"], item["alerts"]))
-    detail = await _get(client, f"{base_url}/api/v1/incidents/{item['id']}")
-    names = [candidate["entity"] for candidate in detail["candidates"]]
-    outcome.incident, outcome.title, outcome.verdict = item["id"], item["title"], detail["verdict"]
-    outcome.cause = (detail["cause"] or {}).get("entity", "")
-    outcome.confidence = detail["confidence"]
+    incident = incidents[alerts.index(max(alerts))]
+    names = [candidate["entity"] for candidate in incident["candidates"]]
+    outcome.incident, outcome.title, outcome.verdict = incident["id"], incident["title"], incident["verdict"]
+    outcome.cause = (incident["cause"] or {}).get("entity", "")
+    outcome.confidence = incident["confidence"]
     outcome.rank = next((place for place, name in enumerate(names, 1) if _same(name, fault)), 0)
 
 
@@ -231,7 +232,7 @@ def report(summary: Summary, console: Console) -> None:
     total = len(summary.outcomes)
     console.print(f"True cause first for {summary.top1} of {total} faults, among the first three for {summary.top3}.")
     console.print(_figures(summary.figures, summary.runs))
-    sent = ", ".join(f"{count:,} {signal}" for signal, count in summary.sent.items())
+    sent = ", ".join(f"{count:,} {_RECORDS[signal]}" for signal, count in summary.sent.items())
     console.print(
         f"Played {sent} in {summary.seconds:.0f} s." + (f" {summary.rejected} records were rejected." if summary.rejected else "")
     )

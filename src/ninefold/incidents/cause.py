@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ninefold.analytics import rootcause
@@ -27,7 +27,8 @@ _CHARTS = 6
 
 @dataclass(slots=True)
 class Case:
-    """An incident as the search for its cause sees it. `busy` are the windows of other incidents, never taken as quiet."""
+    """An incident as the search for its cause sees it: `onset` and `last` are its first and last firing alert, `busy` the
+    windows of other incidents, never taken as quiet."""
 
     number: int
     onset: int
@@ -71,7 +72,9 @@ class Finding:
 def case_of(session: Session, incident: Incident) -> Case:
     """What the records know of an incident."""
     alerts = Counter(entity for entity in (pair.partition("|")[0] for pair in incident.rules) if entity)
-    case = Case(incident.id, incident.first_event, incident.last_event, alerts)
+    fired = IncidentEvent.event["status"].as_string() != "resolved"
+    last = select(func.max(IncidentEvent.time)).where(IncidentEvent.incident == incident.id, IncidentEvent.role == "alert", fired)
+    case = Case(incident.id, incident.first_event, session.scalar(last) or incident.last_event, alerts)
     events = select(IncidentEvent.event).where(IncidentEvent.incident == incident.id)
     for change in session.scalars(events.where(IncidentEvent.role == "change")):
         time = parse(change["time"])

@@ -203,7 +203,8 @@ def adopt(correlator: Correlator, incident: Incident, states: Sequence[AlertStat
         Alert(f"incident {incident.id}", incident.first_event, f"incident {incident.id}", incident.entity, incident.title, incident.title)
     ]
     lead = min(alerts, key=lambda alert: (alert.severity != incident.severity, alert.time))
-    group = Group(incident.id, incident.component, incident.first_event, incident.last_event, lead)
+    last = max([incident.first_event, *(state.first for state in states)])
+    group = Group(incident.id, incident.component, incident.first_event, last, lead)
     group.heard, group.count = incident.last_event, incident.alerts
     for alert, state in zip(alerts, states, strict=False):
         group.members[alert.fingerprint] = Member(alert, state.first, state.last, state.count)

@@ -11,13 +11,14 @@ import time as wall
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from ninefold.analytics.correlate import Correlator
 from ninefold.config import CorrelationConfig
 from ninefold.ground.clock import SECOND, now
-from ninefold.ground.errors import Conflict, NotFound, Refused
+from ninefold.ground.errors import Conflict, NinefoldError, NotFound, Refused
+from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.incidents import cause, folding, intake
 from ninefold.incidents.intake import Row
@@ -39,11 +40,14 @@ from ninefold.store.records.incidents import (
 )  # fmt: skip
 
 READER = "incidents"
+_log = get("incidents")
 BEFORE_NS = 3600 * SECOND
 """How long before an incident a change can have caused it."""
 _TRUTH_BEFORE, _TRUTH_AFTER = 300 * SECOND, 60 * SECOND
 _SETTLED_NS = 90 * SECOND
 _AGAIN_S = 10.0
+_BORNE_OUT = 0.8
+"""How sure the cause of a lone high alert must be for its incident to be shown."""
 VERDICTS = ("useful", "noise", "wrong_cause")
 
 
@@ -246,8 +250,9 @@ class Incidents:
         """Seek the cause of incidents whose events changed and whose telemetry has reached the store; returns how many."""
         done, stored = 0, self._store_position()
         with self._records.reading() as session:
-            wanted = select(Incident).where(Incident.due, ~Incident.pending, Incident.merged_into.is_(None), Incident.position <= stored)
-            due = list(session.scalars(wanted.order_by(Incident.last_event.desc()).limit(20)))
+            wanted = select(Incident).where(Incident.due, Incident.merged_into.is_(None), Incident.position <= stored)
+            likely = or_(~Incident.pending, Incident.severity == "high")
+            due = list(session.scalars(wanted.where(likely).order_by(Incident.last_event.desc()).limit(20)))
         for incident in due:
             if wall.monotonic() - self._analysed.get(incident.id, -_AGAIN_S) < _AGAIN_S and incident.status != RESOLVED:
                 continue
@@ -260,7 +265,13 @@ class Incidents:
         started = wall.monotonic()
         with self._records.reading() as session:
             case = cause.case_of(session, seen)
-        finding = cause.explain(self._store.query, case, self.topology())
+        try:
+            finding = cause.explain(self._store.query, case, self.topology())
+        except NinefoldError:
+            raise
+        except Exception as error:  # noqa: BLE001 - telemetry that trips a defect must not keep all other incidents from being explained
+            _log.error("the cause of %s could not be sought", incident_key(seen.id), exc_info=error)
+            finding = cause.Finding("undetermined", f"the analysis failed ({error}); the log says where", case.end)
         pages = Pages()
         with self._records.session() as session:
             incident = session.get_one(Incident, seen.id)
@@ -268,15 +279,27 @@ class Incidents:
             cause.keep(incident, finding)
             # Events that came while the cause was sought make it due again.
             incident.due = incident.position != seen.position
+            if incident.pending and (finding.confidence or 0.0) >= _BORNE_OUT:
+                self._show(incident, pages)
             after = (incident.verdict, (incident.cause or {}).get("entity"))
             if before != after:
                 title = f"Probable cause: {finding.summary}" if finding.cause else f"Cause undetermined: {finding.reason}"
                 pages.line(incident.id, now(), "cause", title, actor="ninefold")
             pages.decided(incident.id, "", now(), "cause", finding.summary or finding.reason, candidates=finding.scores())
-            # Workflows act on "explained": it is said once, and again only when the answer has changed.
-            pages.changed("explained" if before != after else "updated", incident, confidence=finding.confidence)
+            if not incident.pending:
+                # Workflows act on "explained": it is said once, and again only when the answer has changed.
+                pages.changed("explained" if before != after else "updated", incident, confidence=finding.confidence)
             pages.write(session)
         self._explained.observe(wall.monotonic() - started)
+
+    def _show(self, incident: Incident, pages: Pages) -> None:
+        """A lone alert that the telemetry bears out is an incident after all."""
+        incident.pending = False
+        title = f"{incident_key(incident.id)} opened: {incident.title}; it is one alert, but the telemetry bears it out"
+        pages.line(incident.id, incident.first_event, "opened", title, severity=incident.severity)
+        pages.changed("opened", incident)
+        if incident.status == RESOLVED:
+            pages.changed("resolved", incident)
 
     def acknowledge(self, key: str, actor: str, note: str = "", version: int | None = None) -> Incident:
         """Somebody is on it. The first to acknowledge becomes its owner unless it has one.
