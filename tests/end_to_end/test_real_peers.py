@@ -60,8 +60,12 @@ def test_prometheus_remote_writes_its_samples_and_points_its_alerts_here(program
         "alerting": {"alertmanagers": [{"authorization": credentials, "static_configs": [{"targets": [f"127.0.0.1:{program.port}"]}]}]},
     }
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    listen = f"--web.listen-address=127.0.0.1:{port}"
-    with running(prometheus, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/tsdb", listen, cwd=tmp_path):
+    arguments = [
+        f"--config.file={tmp_path}/prometheus.yml",
+        f"--storage.tsdb.path={tmp_path}/tsdb",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with running(prometheus, *arguments, "--rules.alert.resend-delay=1s", cwd=tmp_path):
         program.wait_for_row("select count() from metric m join series s final on m.series = s.series where s.name = 'up' and m.value = 1")
         row = program.wait_for_row("select title, severity, entity, status from event final where kind = 'alert' and title = 'AlwaysThere'")
         assert row == ["AlwaysThere", "critical", "service:shop", "firing"]

@@ -73,7 +73,7 @@ def metric_evidence(table: pa.Table) -> Evidence:
     scores = squash(z)
     gain = np.maximum(lasting(scores, quiet) - np.quantile(scores[:, quiet], 0.9, axis=1), 0.0)
     gain = _specific(gain, name, len(names))
-    gain *= np.where([is_resource(names[n]) for n in name], 1.0, 0.5)
+    gain *= np.where(np.array([is_resource(text) for text in names])[name], 1.0, 0.5)
     total = worst(entity, gain[:, None], len(entities))[:, 0]
     found = Evidence({entities[e]: float(total[e]) for e in range(len(entities))})
     peak = np.where(np.isfinite(values[:, ~quiet]), np.abs(z[:, ~quiet]), -1).argmax(axis=1)

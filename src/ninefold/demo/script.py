@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from rich.console import Console
 from rich.table import Table
 
-from ninefold.config import Config, ServerConfig, WebhookConfig, WorkflowsConfig
+from ninefold.config import Config, CorrelationConfig, ServerConfig, WebhookConfig, WorkflowsConfig
 from ninefold.demo import automation
 from ninefold.demo.recording import Fault, Recording, Request
 from ninefold.ground.clock import SECOND, iso, now, parse
@@ -93,6 +93,8 @@ def settings(folder: Path, port: int, otlp_port: int, token: str) -> Config:
         server=ServerConfig(port=port, otlp_port=otlp_port, syslog_port=0),
         webhooks={"notes": WebhookConfig.model_validate(automation.NOTES)},
         connectors=automation.connectors(f"http://127.0.0.1:{port}", token),
+        # The recording injects a fault every seven minutes or so, often into the same service: two quiet minutes end an incident.
+        correlation=CorrelationConfig(resolve_after_s=120),
         workflows=WorkflowsConfig(path=Path(str(files("ninefold.demo") / "workflows"))),
     )
 

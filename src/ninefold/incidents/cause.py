@@ -151,10 +151,12 @@ def _finding(case: Case, ranking: Ranking, texts: Mapping[int, str], series: Map
     ]  # fmt: skip
     wanted = [item.series for candidate in ranking.candidates[:3] for item in candidate.items if item.series]
     known = {str(number): about for number, about in series.items()}
-    charts = {str(number): known[str(number)] for number in wanted if str(number) in known}
+    charts: dict[str, tuple[str, str, str]] = {}
     leading = [candidate.entity for candidate in ranking.candidates[:3]]
     for number, name, entity in sorted(case.series, key=lambda s: leading.index(s[2]) if s[2] in leading else len(leading)):
         charts.setdefault(number, known.get(number, (name, "", entity)))
+    for number in filter(known.__contains__, map(str, wanted)):
+        charts.setdefault(number, known[number])
     finding.charts = [
         {"series": n, "title": name, "unit": unit, "entity": entity} for n, (name, unit, entity) in list(charts.items())[:_CHARTS]
     ]

@@ -21,7 +21,7 @@ GUARD_NS = 60 * SECOND
 """Quiet buckets end this long before the incident's begin."""
 BACK_NS = 3 * 3600 * SECOND
 """How far back quiet buckets are looked for."""
-_QUIET, _QUIET_METRIC = 30, 60
+_QUIET, _QUIET_METRIC = 30, 40
 _SPANS, _LINES, _PATTERNS, _SERIES = 300_000, 400_000, 3000, 20_000
 
 _BUCKET = "toInt32(floor((toUnixTimestamp64Nano(time) - {start:Int64}) / {step:Int64}))"
@@ -95,16 +95,15 @@ class Gather:
 
     def metrics(self) -> pa.Table:
         """Bucket means of gauges, increases of counters."""
-        found = self._ask(_ABOUT, limit=_SERIES).to_pylist()
-        if not found:
+        about = self._ask(_ABOUT, limit=_SERIES)
+        if not about.num_rows:
             return METRICS.empty_table()
-        about = {row["series"]: row for row in found}
-        self.series = {number: (row["name"], row["unit"], row["entity"]) for number, row in about.items()}
+        columns = [about.column(name).to_pylist() for name in ("series", "name", "unit", "entity")]
+        self.series = {number: (name, unit, entity) for number, name, unit, entity in zip(*columns, strict=True)}
         quiet = [bucket for bucket in range(-_QUIET_METRIC, 0) if not self._is_busy(bucket)]
         before = quiet if len(quiet) >= 5 else list(range(-_QUIET_METRIC, -1))
         chosen = [*before, *range((self._end - self._start) // STEP_NS + 1)]
         points = self._ask(_POINT, limit=_SERIES, oldest=self._start - (_QUIET_METRIC + 1) * STEP_NS, chosen=chosen)
-        points = points.filter(pc.is_in(points.column("series"), pa.array(list(about), pa.uint64())))
         return self._home(_measured(points, about))
 
     def _sizes(self, table: str) -> dict[int, int]:
@@ -157,23 +156,18 @@ def _templates(bodies: pa.Table) -> tuple[dict[int, int], dict[int, str]]:
     return same, texts
 
 
-def _measured(points: pa.Table, about: Mapping[int, Mapping[str, Any]]) -> pa.Table:
+def _measured(points: pa.Table, about: pa.Table) -> pa.Table:
+    """Points (by series and bucket) with what their series are; `about` is sorted by series."""
     series, bucket = points.column("series").to_numpy(), points.column("bucket").to_numpy().astype(np.int64)
-    counter = np.array([about[number]["kind"] == "counter" for number in series.tolist()], bool)
+    numbers = about.column("series").to_numpy()
+    place = np.minimum(np.searchsorted(numbers, series), len(numbers) - 1)
+    counter = pc.equal(about.column("kind"), "counter").to_numpy()[place]
     last = points.column("last").to_numpy()
-    step = np.diff(bucket, prepend=bucket[:1])
-    rise = np.diff(last, prepend=last[:1])
-    follows = np.concatenate([[False], series[1:] == series[:-1]]) if len(series) else np.zeros(0, bool)
+    step, rise = np.diff(bucket, prepend=bucket[:1]), np.diff(last, prepend=last[:1])
+    follows = np.diff(place, prepend=-1) == 0
     with np.errstate(all="ignore"):
         rate = np.where(follows & (step > 0) & (rise >= 0), rise / np.maximum(step, 1), np.nan)
     value = np.where(counter, rate, points.column("mean").to_numpy())
-    rows = np.isfinite(value)
-    number = series[rows].tolist()
-    columns = [[about[n][name] for n in number] for name in ("entity", "name", "unit")]
-    data = [
-        pa.array(series[rows]),
-        *(pa.array(column, pa.string()) for column in columns),
-        pa.array(bucket[rows], pa.int32()),
-        pa.array(value[rows]),
-    ]
-    return pa.table(data, schema=METRICS)
+    rows = np.flatnonzero(np.isfinite(value) & (numbers[place] == series))
+    texts = [about.column(name).take(pa.array(place[rows])) for name in ("entity", "name", "unit")]
+    return pa.table([pa.array(series[rows]), *texts, pa.array(bucket[rows], pa.int32()), pa.array(value[rows])], schema=METRICS)
