@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ninefold.analytics.correlate import Alert, Correlator
+from ninefold.analytics.correlate import Correlator
+from ninefold.analytics.groups import Alert
 from ninefold.config import CorrelationConfig
 from ninefold.ground.clock import SECOND
 from ninefold.ground.meter import Meter

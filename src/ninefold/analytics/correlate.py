@@ -17,10 +17,9 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeVar
 
+from ninefold.analytics.groups import Addend, Alert, Considered, Decision, Group, Member, Outcome, rank
 from ninefold.ground.clock import SECOND
-from ninefold.model.severity import SEVERITIES
 from ninefold.model.topology import Relation, Topology
 
 LATE_NS = 300 * SECOND
@@ -38,122 +37,6 @@ _SOON, _FADE = 1.5, 2 / 3
 _HOPS, _FAR = (1.0, 0.6, 0.4, 0.3), 0.2
 _SHARED = 2.0
 _JOIN = 1.2
-_Key = TypeVar("_Key")
-_RANK = {word: rank for rank, word in enumerate(SEVERITIES)}
-
-Verdict = Literal["opened", "joined", "duplicate", "resolved", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """What the correlator needs of an alert event.
-
-    `stateful` alerts say themselves when they end; others end by silence. `interval_s` is the usual distance of the
-    samples behind it, 0 when not known. `links` are trace and change ids it shares with others.
-    """
-
-    id: str
-    time: int
-    fingerprint: str
-    entity: str
-    rule: str
-    title: str = ""
-    severity: str = "warning"
-    firing: bool = True
-    stateful: bool = False
-    interval_s: float = 0.0
-    links: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Member:
-    """One fingerprint inside a group."""
-
-    alert: Alert
-    first: int
-    last: int
-    count: int = 1
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """An incident to be: its number is 0 until one is given."""
-
-    number: int
-    component: str
-    first: int
-    last: int
-    lead: Alert
-    """The first of its worst alerts; names the group."""
-    members: dict[str, Member] = field(default_factory=dict)
-    count: int = 0
-    entities: dict[str, int] = field(default_factory=dict)
-    """Members by entity, in order of appearance."""
-    pairs: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Members by (entity, rule)."""
-    severities: dict[str, int] = field(default_factory=dict)
-    links: dict[str, int] = field(default_factory=dict)
-    idle: int = 0
-    """Its own quiet time in ns, when its alerts come from slow series."""
-    heard: int = 0
-    """Time of the newest event of any status."""
-
-    @property
-    def severity(self) -> str:
-        """The worst severity of any member."""
-        return min(self.severities, key=_rank, default="info")
-
-    def count_in(self, alert: Alert) -> None:
-        """A new member's entity, rule, severity and links."""
-        _more(self.entities, alert.entity)
-        _more(self.pairs, (alert.entity, alert.rule))
-        _more(self.severities, alert.severity)
-        for link in alert.links:
-            _more(self.links, link)
-
-    def count_out(self, alert: Alert) -> None:
-        """Undo `count_in`."""
-        _less(self.entities, alert.entity)
-        _less(self.pairs, (alert.entity, alert.rule))
-        _less(self.severities, alert.severity)
-        for link in alert.links:
-            _less(self.links, link)
-
-
-class Addend(NamedTuple):
-    """One term of a score, in words and in numbers."""
-
-    text: str
-    weight: float
-
-
-class Considered(NamedTuple):
-    """A group that was looked at for an alert: its score is the sum of its addends."""
-
-    group: Group
-    score: float
-    addends: tuple[Addend, ...]
-
-
-@dataclass(slots=True)
-class Decision:
-    """What became of an alert and why. `moved_from` is the group it was in before a late alert changed the order."""
-
-    alert: Alert
-    verdict: Verdict
-    group: Group | None
-    considered: tuple[Considered, ...] = ()
-    text: str = ""
-    moved_from: int | None = None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """The decisions of one call, the groups that changed, and the groups that ceased to be (number -> successor)."""
-
-    decisions: list[Decision] = field(default_factory=list)
-    touched: dict[int, Group] = field(default_factory=dict)
-    merged: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -416,7 +299,7 @@ class Correlator:
             group.first, group.last = min(group.first, alert.time), max(group.last, alert.time)
         group.heard = max(group.heard, alert.time)
         group.idle = max(group.idle, self._idle_of(alert))
-        if (_rank(alert.severity), alert.time) < (_rank(group.lead.severity), group.lead.time):
+        if (rank(alert.severity), alert.time) < (rank(group.lead.severity), group.lead.time):
             group.lead = alert
 
     def _idle_of(self, alert: Alert) -> int:
@@ -473,10 +356,6 @@ def _order(alert: Alert) -> tuple[int, str]:
     return alert.time, alert.id
 
 
-def _rank(severity: str) -> int:
-    return _RANK.get(severity, len(_RANK))
-
-
 def _core(group: Group) -> Sequence[str]:
     return [entity for entity, _ in zip(group.entities, range(CORE), strict=False)]
 
@@ -487,14 +366,3 @@ def _gap(alert: Alert, group: Group) -> int:
 
 def _limits(group: Group) -> tuple[int, int, Alert, int]:
     return group.first, group.last, group.lead, group.idle
-
-
-def _more(counts: dict[_Key, int], key: _Key) -> None:
-    counts[key] = counts.get(key, 0) + 1
-
-
-def _less(counts: dict[_Key, int], key: _Key) -> None:
-    if counts[key] == 1:
-        del counts[key]
-    else:
-        counts[key] -= 1

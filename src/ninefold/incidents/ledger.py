@@ -14,7 +14,7 @@ from sqlalchemy import insert
 from sqlalchemy.engine.interfaces import Compiled
 from sqlalchemy.orm import Session
 
-from ninefold.analytics.correlate import Considered, Decision
+from ninefold.analytics.groups import Considered, Decision
 from ninefold.ground.clock import iso, now
 from ninefold.incidents.intake import Row
 from ninefold.store.records.base import Base, Outbox
