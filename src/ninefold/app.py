@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -27,10 +27,10 @@ from ninefold.incidents import Incidents
 from ninefold.journal.sqlite import SqliteJournal
 from ninefold.model.signal import Batch
 from ninefold.normalise import Normaliser
-from ninefold.plugin import Connector, Source, plugins
+from ninefold.plugin import Connector, Feed, Lent, Source, plugins
 from ninefold.sources import kernel
 from ninefold.sources.files import FileFollow
-from ninefold.sources.own import SOURCE, OwnEvents, OwnMetrics
+from ninefold.sources.own import OwnEvents, OwnMetrics
 from ninefold.sources.syslog import Syslog
 from ninefold.store.records.base import Position, Records, Setting
 from ninefold.store.records.migrate import upgrade
@@ -66,8 +66,8 @@ class App:
         self.traffic = Traffic()
         self.normaliser = Normaliser(config.webhooks)
         self.connectors = build_connectors(config)
+        self.sources = build_sources(config, self._lend)
         self.ready = threading.Event()
-        self.sources: list[Source] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: list[Follower] = []
         self._exit = AsyncExitStack()
@@ -149,16 +149,16 @@ class App:
         server = self.config.server
         self.syslog = Syslog(server.host, server.syslog_port, self.meter) if server.syslog_port else None
         own = OwnEvents(self.records.outbox, lambda: self._position("own"), lambda position: self._advance("own", position))
-        self.sources = [own, OwnMetrics(self.meter)]
-        self.sources += [
-            FileFollow(file, lambda name: self._setting(f"file:{name}"), lambda name, value: self._keep(f"file:{name}", value))
+        feeds: list[tuple[Feed, str]] = [(own, "own"), (OwnMetrics(self.meter), "own")]
+        feeds += [
+            (FileFollow(file, lambda name: self._setting(f"file:{name}"), lambda name, value: self._keep(f"file:{name}", value)), "file")
             for file in self.config.files
         ]
         if self.syslog is not None:
-            self.sources.append(self.syslog)
-        for source in self.sources:
-            kind = "own" if source.name == SOURCE else "file" if isinstance(source, FileFollow) else "push"
-            self._supervise(f"source {source.name}", partial(source.run, partial(self.emit, kind=kind)))
+            feeds.append((self.syslog, "push"))
+        feeds += [(source, source.extraction) for source in self.sources]
+        for feed, kind in feeds:
+            self._supervise(f"source {feed.name}", partial(feed.run, partial(self.emit, kind=kind)))
         self._supervise("workflows", self.workflows.run)
         self._supervise("ticket changes", partial(self.workflows.poll_changes, partial(self.emit, kind="poll")))
         self._supervise("causes", self._analyse)
@@ -210,6 +210,11 @@ class App:
         with self.records.session() as session:
             session.merge(Position(reader=reader, position=position))
 
+    def _lend(self, name: str) -> Lent:
+        """What a source gets from the program; its position is kept under its name."""
+        key = f"source:{name}"
+        return Lent(lambda: self._setting(key), lambda position: self._keep(key, position), self.meter, self.config.webhooks.get)
+
     def _setting(self, key: str) -> dict[str, Any]:
         with self.records.reading() as session:
             row = session.get(Setting, key)
@@ -233,15 +238,32 @@ def build_connectors(config: Config) -> dict[str, Connector]:
         ConfigError: a type is unknown or its settings are wrong; secrets are not repeated in the message.
     """
     kinds = plugins("connectors")
-    found: dict[str, Connector] = {}
-    for name, settings in config.connectors.items():
+    return {
+        name: kinds[kind](checked) for name, kind, checked in _checked("connectors", config.connectors, kinds)
+    }  # fmt: skip
+
+
+def build_sources(config: Config, lend: Callable[[str], Lent]) -> list[Source]:
+    """The configured sources, and those that run without being configured.
+
+    Raises:
+        ConfigError: a type is unknown or its settings are wrong; secrets are not repeated in the message.
+    """
+    kinds = plugins("sources")
+    found: list[Source] = [kinds[kind](name, checked, lend(name)) for name, kind, checked in _checked("sources", config.sources, kinds)]
+    configured = {source.kind for source in found}
+    return found + [cls(kind, cls.Config(), lend(kind)) for kind, cls in kinds.items() if cls.always and kind not in configured]
+
+
+def _checked(group: str, given: dict[str, dict[str, Any]], kinds: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """(name, kind, checked settings) of every configured plug-in of a group."""
+    for name, settings in given.items():
         kind = settings.get("type", "")
         if kind not in kinds:
-            raise ConfigError(f"connectors.{name}.type: {kind!r} is not a connector; the connectors are {', '.join(sorted(kinds))}")
+            raise ConfigError(f"{group}.{name}.type: {kind!r} is not one of the {group}; they are {', '.join(sorted(kinds))}")
         try:
             checked = kinds[kind].Config.model_validate({key: value for key, value in settings.items() if key != "type"})
         except ValidationError as error:
-            problems = "; ".join(f"connectors.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+            problems = "; ".join(f"{group}.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
             raise ConfigError(problems) from error
-        found[name] = kinds[kind](checked)
-    return found
+        yield name, kind, checked

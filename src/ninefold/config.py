@@ -99,6 +99,7 @@ class Config(Strict):
     records: RecordsConfig = RecordsConfig()
     webhooks: dict[str, WebhookConfig] = Field(default_factory=dict)
     files: list[FileConfig] = Field(default_factory=list)
+    sources: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name -> {type, …}; checked by the source.")
     connectors: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name -> {type, …}; checked by the connector.")
     correlation: CorrelationConfig = CorrelationConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()

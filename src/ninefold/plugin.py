@@ -5,10 +5,11 @@ Groups: ``ninefold.sources`` (classes with a `Config` model), ``ninefold.connect
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_type_hints, runtime_checkable
 
@@ -16,12 +17,14 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from ninefold.ground.errors import ConfigError
-from ninefold.model.signal import Batch
+from ninefold.ground.meter import Meter
+from ninefold.model.signal import Batch, Decoded
 
 Emit = Callable[[Sequence[Batch]], Awaitable[None]]
 """Hands batches to the journal; returns once they are durable; raises `Unavailable` while the journal is full."""
 
 Risk = Literal["read", "write", "dangerous"]
+Extraction = Literal["push", "stream", "poll", "file"]
 
 
 class Strict(BaseModel):
@@ -102,14 +105,146 @@ class Technique(Protocol):
         ...
 
 
-class Source(Protocol):
-    """Something that brings data in by itself (a listener, a poller, a tail)."""
+class Feed(Protocol):
+    """Something that brings data in by itself and needs no configuration of its own."""
 
     name: str
 
     async def run(self, emit: Emit) -> None:
         """Deliver until cancelled; `emit` waits while the journal is full."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request at a door, its body read and decompressed. Header names are in lower case; `received` in ns."""
+
+    source: str
+    received: int
+    body: bytes
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters, in lower case; "" when there is none."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a door answers."""
+
+    status: int = 202
+    body: bytes = b""
+    media_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def _accepted(asked: Asked, decoded: Decoded) -> Answer:
+    return Answer()
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One HTTP route of a source. The server checks token, size and media type and decompresses the body; what `accept` gives is durable
+    before `answer` is asked.
+
+    Attributes:
+        path: as in Starlette: ``/loki/api/v1/push``, ``/webhook/{name}``.
+        accept: bytes to batches; it runs in a thread when the body is large. Raises `BadData` or `TooLarge`.
+        answer: the answer in the protocol's own form, 202 without a body by default.
+        refuse: an error in the protocol's own form (status, one sentence); None, as by default, makes an RFC 9457 problem.
+        forget: told what a journal that was full did not keep, so that series are described again.
+        media_types: the accepted content types; empty accepts any.
+        encoding: the body's compression when the request does not name one.
+        methods: GET doors are the probes that a protocol's clients send first.
+        source: the name of who sends when the request does not say (``X-Ninefold-Source``), which may use path parameters (``{name}``);
+            by default the source's own.
+        token_keywords: besides Bearer and Basic, the schemes of the Authorization header that carry the token (``Splunk``, ``Token``).
+        token_headers: other headers that carry the token (``x-api-key``).
+    """
+
+    path: str
+    accept: Callable[[Asked], Decoded]
+    answer: Callable[[Asked, Decoded], Answer] = _accepted
+    refuse: Callable[[Asked, int, str], Answer | None] | None = None
+    forget: Callable[[Sequence[Batch]], None] | None = None
+    media_types: tuple[str, ...] = ()
+    encoding: str = ""
+    methods: tuple[str, ...] = ("POST",)
+    source: str = ""
+    token_keywords: tuple[str, ...] = ()
+    token_headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """What the program lends a source: the position it kept (``{}`` the first time), a way to keep one, meters, and the mapping
+    (`config.WebhookConfig`) of a name, None when that name has none.
+
+    `save` is called once everything before that position is durable, so after a crash the rest is delivered again, never lost.
+    """
+
+    load: Callable[[], dict[str, Any]] = dict
+    save: Callable[[dict[str, Any]], None] = lambda position: None
+    meter: Meter = field(default_factory=Meter)
+    mapping: Callable[[str], Any] = lambda name: None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What trying a source gave: a sentence saying what was reached, and a few records as they would come in."""
+
+    said: str
+    batches: Sequence[Batch] = ()
+
+
+class Source:
+    """A protocol or product that data comes from. One file each: the module's docstring is its page in the documentation, `Config` its
+    reference. A source brings data by HTTP doors, by running (listening, subscribing, polling), or both.
+
+    Attributes:
+        kind: the word in configuration (``sources.<name>.type``), equal to the entry point's name.
+        title: what people call it.
+        extraction: how the data leaves the other system: it is pushed, streamed (a subscription), polled, or read from files.
+        signals: what can come of it.
+        always: whether it runs without being configured.
+        Config: its settings; a model whose every field has a description.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    extraction: ClassVar[Extraction]
+    signals: ClassVar[frozenset[str]]
+    always: ClassVar[bool] = False
+    Config: ClassVar[type[Strict]]
+
+    def __init__(self, name: str, config: Any, lent: Lent) -> None:
+        self.name, self.config, self.lent = name, config, lent
+
+    def doors(self) -> Sequence[Door]:
+        """The HTTP routes it serves."""
+        return ()
+
+    async def run(self, emit: Emit) -> None:
+        """Deliver until cancelled. The default waits: a source of doors has nothing to do by itself.
+
+        Raises:
+            Unavailable, OSError: it is started again after a while.
+            ConfigError: something in its settings can never work.
+        """
+        await asyncio.Event().wait()
+
+    async def check(self) -> Reached:
+        """Try the connection with these settings, take nothing away, and show what would come.
+
+        Raises:
+            Unavailable: it cannot be reached.
+            Refused: it can, and the credentials or permissions are not enough.
+        """
+        return Reached(f"{self.title} waits for senders; nothing to try.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The signals and their Arrow columns: the one shape in which data travels.
 
 Five signals: metric, log, span, event, relation. A metric is two batches: `series` (what the series is, sent when it is
-first seen) and `metric` (its points). An event is anything that happened: an alert, a deployment, a change, a ticket's
+first seen) and `metric` (its points); `exemplar` (a point's trace) and `histogram` (points that are whole distributions) stand
+beside them. An event is anything that happened: an alert, a deployment, a change, a ticket's
 transition, an approval, a verdict, a workflow's result, an anomaly. Two more batches carry what is not a signal yet: `raw` (accepted
 bodies that normalisation turns into events) and `quarantine` (what could not be understood, with the reason).
 
@@ -21,6 +22,7 @@ from ninefold.model.entity import hash64, vnode_of
 
 TIME = pa.timestamp("ns", "UTC")
 MAP = pa.map_(pa.string(), pa.string())
+_INDEXES, _COUNTS = pa.list_(pa.int32()), pa.list_(pa.float64())
 
 
 def _schema(**columns: pa.DataType) -> pa.Schema:
@@ -33,6 +35,16 @@ SERIES = _schema(
     source=pa.string(), attributes=MAP, seen=TIME,
 )  # fmt: skip
 """`kind` is gauge, counter (cumulative and monotonic), delta or unknown; `seen` is when the series was first received."""
+EXEMPLAR = _schema(series=pa.uint64(), time=TIME, value=pa.float64(), trace_id=pa.string(), span_id=pa.string(), attributes=MAP)
+"""A single measurement behind a point, with the trace it was made in; ids are lower-case hex, "" when absent."""
+HISTOGRAM = _schema(
+    series=pa.uint64(), time=TIME, count=pa.float64(), sum=pa.float64(), scale=pa.int8(), zero_threshold=pa.float64(),
+    zero_count=pa.float64(), positive_index=_INDEXES, positive_count=_COUNTS, negative_index=_INDEXES, negative_count=_COUNTS,
+    bounds=_COUNTS,
+)  # fmt: skip
+"""A native (exponential) histogram: bucket i of `scale` s holds values in (b**i, b**(i+1)] with b = 2**(2**-s), as in OpenTelemetry
+(Prometheus' bucket i is (b**(i-1), b**i], one less here). Counts are per bucket, not cumulative over buckets; `bounds` is set instead of
+`scale` for histograms with buckets of their own."""
 LOG = _schema(
     vnode=pa.uint16(), time=TIME, received=TIME, source=pa.string(), entity=pa.string(), severity_number=pa.uint8(),
     severity_text=pa.string(), body=pa.string(), pattern=pa.uint64(), trace_id=pa.string(), span_id=pa.string(),
@@ -63,7 +75,8 @@ QUARANTINE = _schema(
 """What could not be understood: `reason` and `where` for people, `format` and `payload` for the replay."""
 
 SCHEMAS: Mapping[str, pa.Schema] = {
-    "metric": METRIC, "series": SERIES, "log": LOG, "span": SPAN, "event": EVENT, "relation": RELATION, "raw": RAW,
+    "metric": METRIC, "series": SERIES, "exemplar": EXEMPLAR, "histogram": HISTOGRAM,
+    "log": LOG, "span": SPAN, "event": EVENT, "relation": RELATION, "raw": RAW,
     "quarantine": QUARANTINE,
 }  # fmt: skip
 
@@ -111,7 +124,7 @@ def batch_of(signal: str, source: str, received: int, rows: Sequence[Mapping[str
     return Batch(signal, source, received, pa.RecordBatch.from_arrays(columns, schema=schema))
 
 
-_EMPTY: dict[pa.DataType, Any] = {pa.string(): "", pa.binary(): b""}
+_EMPTY: dict[pa.DataType, Any] = {pa.string(): "", pa.binary(): b"", _INDEXES: [], _COUNTS: []}
 
 
 def _vnode(signal: str, row: Mapping[str, Any]) -> int:

@@ -13,6 +13,7 @@ from ninefold.ground.errors import BadData
 from ninefold.model.entity import entity_of, fingerprint
 from ninefold.model.severity import severity_of
 from ninefold.model.signal import Decoded, event_id
+from ninefold.plugin import Answer, Asked, Door, Source, Strict
 from ninefold.sources.reading import keep, load_json, text_of, time_of
 
 FORMAT = "alertmanager"
@@ -108,3 +109,30 @@ def _context(document: Mapping[str, Any], alert: Mapping[str, Any], annotations:
             if value:
                 found[name] = value if type(value) is str else text_of(value)
     return found
+
+
+class Alertmanager(Source):
+    """Prometheus and Alertmanager: ``POST /api/v2/alerts`` as Prometheus sends to an Alertmanager, and ``/webhook/alertmanager``."""
+
+    kind = "alertmanager"
+    title = "Prometheus Alertmanager"
+    extraction = "push"
+    signals = frozenset(("event",))
+    always = True
+    Config = Strict
+
+    def doors(self) -> list[Door]:
+        """The alerts API and the webhook receiver."""
+        json = ("application/json",)
+        return [
+            Door("/api/v2/alerts", _alerts, lambda asked, decoded: Answer(200), media_types=json, source="prometheus-alerts"),
+            Door("/webhook/alertmanager", _webhook, media_types=json),
+        ]
+
+
+def _alerts(asked: Asked) -> Decoded:
+    return accept_alerts(asked.body, asked.source, asked.received)
+
+
+def _webhook(asked: Asked) -> Decoded:
+    return accept_webhook(asked.body, asked.source, asked.received)

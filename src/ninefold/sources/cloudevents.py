@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from ninefold.ground.errors import BadData
 from ninefold.model.signal import Decoded, event_id
+from ninefold.plugin import Door, Source, Strict
 from ninefold.sources.guessing import event_row, guess, mark_of
 from ninefold.sources.reading import attributes_of, keep, leaves, load_json, text_of, time_of
 
@@ -115,3 +116,18 @@ def _kind(type_: str) -> str:
         if word in lower:
             return kind
     return "event"
+
+
+class CloudEvents(Source):
+    """CloudEvents 1.0 at ``/cloudevents``, in any content mode."""
+
+    kind = "cloudevents"
+    title = "CloudEvents"
+    extraction = "push"
+    signals = frozenset(("event",))
+    always = True
+    Config = Strict
+
+    def doors(self) -> list[Door]:
+        """The endpoint."""
+        return [Door("/cloudevents", lambda asked: accept(asked.headers, asked.body, asked.source, asked.received))]

@@ -16,16 +16,17 @@ from typing import Any, BinaryIO
 
 from ninefold.config import FileConfig, FileFormat
 from ninefold.ground.clock import now
-from ninefold.ground.errors import Unavailable
+from ninefold.ground.errors import BadData, Unavailable
 from ninefold.ground.log import get
 from ninefold.model.signal import Decoded
-from ninefold.plugin import Emit
+from ninefold.plugin import Asked, Door, Emit, Source, Strict
 from ninefold.sources.tables import CsvParser, JsonLinesParser, MetricsParser
 from ninefold.sources.text import TextParser
 
 BLOCK_BYTES = 1 << 20
 _LONGEST_RECORD = 8 * BLOCK_BYTES
 _HEAD_BYTES = 256
+_FORMATS: dict[str, FileFormat] = {"csv": "csv", "jsonl": "jsonl", "log": "log", "metrics": "metrics"}
 Parser = TextParser | CsvParser | JsonLinesParser | MetricsParser
 _PARSERS: dict[str, type[Parser]] = {"log": TextParser, "csv": CsvParser, "jsonl": JsonLinesParser, "metrics": MetricsParser}
 
@@ -188,3 +189,25 @@ class FileFollow:
 def _head(file: BinaryIO, offset: int) -> str:
     """A digest of the first bytes, which tells a file from a later one that got the same inode number."""
     return hashlib.blake2b(os.pread(file.fileno(), min(_HEAD_BYTES, offset), 0), digest_size=8).hexdigest()
+
+
+class FileUpload(Source):
+    """Files sent over HTTP, as `ninefold replay` does: ``POST /files?format=csv|jsonl|log|metrics&mapping=<name>``."""
+
+    kind = "upload"
+    title = "Files sent over HTTP"
+    extraction = "file"
+    signals = frozenset(("metric", "log", "event"))
+    always = True
+    Config = Strict
+
+    def doors(self) -> list[Door]:
+        """The upload."""
+        return [Door("/files", _upload, media_types=("text/csv", "application/x-ndjson", "text/plain"), source="file")]
+
+
+def _upload(asked: Asked) -> Decoded:
+    format_ = asked.query.get("format", "")
+    if format_ not in _FORMATS:
+        raise BadData(f"the format {format_!r} is none of {', '.join(_FORMATS)}", "query parameter format")
+    return accept(asked.body, _FORMATS[format_], asked.query.get("mapping", ""), asked.source, asked.received)

@@ -6,7 +6,7 @@ Not kept: counts of dropped attributes, trace flags, schema URLs, exemplars.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import orjson
@@ -22,6 +22,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from ninefold.model.severity import log_severity_number
 from ninefold.model.signal import SCHEMAS, Batch, Decoded, quarantine
+from ninefold.plugin import Answer, Asked, Door, Lent, Source, Strict
 from ninefold.sources.columns import Entries, Texts, invalid, same, times
 from ninefold.sources.kernel import Ints
 from ninefold.sources.origin import origin_columns
@@ -30,6 +31,7 @@ from ninefold.sources.otlp_metrics import Metrics
 from ninefold.sources.otlp_origin import Faults, Origins, excerpt, refusal
 from ninefold.sources.otlp_values import ANY_VALUE, KEY_VALUE, attributes_of, render
 from ninefold.sources.protobuf import Plan, Table
+from ninefold.sources.series import described
 
 _LOGS = Plan({
     "export_logs": {1: "row resource_logs"},
@@ -65,7 +67,7 @@ _RESPONSES = {
     "logs": (ExportLogsServiceResponse, "rejected_log_records"),
     "traces": (ExportTraceServiceResponse, "rejected_spans"),
 }
-_JSON = "application/json"
+_PROTOBUF, _JSON = "application/x-protobuf", "application/json"
 _PROTOBUF_FORMAT = "otlp_proto"
 
 
@@ -275,3 +277,45 @@ def _encode(message: object, content_type: str) -> bytes:
     if content_type == _JSON:
         return json_format.MessageToJson(message, indent=None).encode()  # type: ignore[arg-type]
     return message.SerializeToString()  # type: ignore[attr-defined,no-any-return]
+
+
+class OtlpHttp(Source):
+    """OTLP/HTTP: ``/v1/metrics``, ``/v1/logs``, ``/v1/traces``, protobuf or JSON; errors are told as a `google.rpc.Status`."""
+
+    kind = "otlp"
+    title = "OpenTelemetry (OTLP/HTTP)"
+    extraction = "push"
+    signals = frozenset(("metric", "log", "span"))
+    always = True
+    Config = Strict
+
+    def __init__(self, name: str, config: Strict, lent: Lent) -> None:
+        super().__init__(name, config, lent)
+        self.decoder = Otlp()
+
+    def doors(self) -> list[Door]:
+        """One door a signal."""
+        return [self._door(signal) for signal in _RESPONSES]
+
+    def _door(self, signal: str) -> Door:
+        decode = getattr(self.decoder, signal)
+
+        def accept(asked: Asked) -> Decoded:
+            decoded: Decoded = decode(asked.body, asked.media_type, asked.source, asked.received)
+            return decoded
+
+        def answer(asked: Asked, decoded: Decoded) -> Answer:
+            return Answer(200, response(signal, decoded, asked.media_type), asked.media_type)
+
+        return Door(f"/v1/{signal}", accept, answer, _refuse, self.forget, (_PROTOBUF, _JSON))
+
+    def forget(self, batches: Sequence[Batch]) -> None:
+        """Describe the series of these batches again."""
+        self.decoder.forget(described(batches))
+
+
+def _refuse(asked: Asked, status: int, message: str) -> Answer | None:
+    if asked.media_type not in (_PROTOBUF, _JSON):
+        return None
+    code = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 503: 14}.get(status, 13)
+    return Answer(status, error_status(message, code, asked.media_type), asked.media_type)

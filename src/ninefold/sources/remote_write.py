@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from ninefold.ground.errors import BadData
 from ninefold.model.entity import entity_of, hash64, series_id
-from ninefold.model.signal import Decoded, batch_of, quarantine
+from ninefold.model.signal import Batch, Decoded, batch_of, quarantine
+from ninefold.plugin import Answer, Asked, Door, Lent, Source, Strict
 from ninefold.sources.protobuf import Plan, Table, frame
-from ninefold.sources.series import Known, points
+from ninefold.sources.series import Known, described, points
 
 _REQUEST = Plan({
     "write_request": {1: "row timeseries", 3: "row metadata"},
@@ -207,3 +208,33 @@ def _unstored(body: bytes, tables: dict[str, Table], good: npt.NDArray[np.bool_]
             what = "native histograms" if name == "histograms" else name
             found.append((f"not stored yet: {len(wanted)} {what}", name, b"".join(frame(1, message) for message in payload.values())))
     return found
+
+
+class PrometheusRemoteWrite(Source):
+    """Prometheus remote write at ``/api/v1/write``."""
+
+    kind = "remote_write"
+    title = "Prometheus remote write"
+    extraction = "push"
+    signals = frozenset(("metric",))
+    always = True
+    Config = Strict
+
+    def __init__(self, name: str, config: Strict, lent: Lent) -> None:
+        super().__init__(name, config, lent)
+        self._decoder = RemoteWrite()
+
+    def doors(self) -> list[Door]:
+        """The write endpoint."""
+        protobuf = ("application/x-protobuf",)
+        return [Door("/api/v1/write", self._accept, _no_content, None, self._forget, protobuf, "snappy", source="prometheus")]
+
+    def _accept(self, asked: Asked) -> Decoded:
+        return self._decoder.decode(asked.body, asked.source, asked.received)
+
+    def _forget(self, batches: Sequence[Batch]) -> None:
+        self._decoder.forget(described(batches))
+
+
+def _no_content(asked: Asked, decoded: Decoded) -> Answer:
+    return Answer(204)

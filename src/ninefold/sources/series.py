@@ -106,3 +106,8 @@ def points(source: str, received: int, series: Sequence[int] | npt.NDArray[np.ui
         for kind, column, dtype in ((pa.uint64(), series, np.uint64), (TIME, time, np.int64), (pa.float64(), value, np.float64))
     ]
     return Batch("metric", source, received, pa.RecordBatch.from_arrays(columns, schema=METRIC))
+
+
+def described(batches: Iterable[Batch]) -> list[int]:
+    """The series that these batches describe: what a decoder must describe again when they were not kept."""
+    return [number for batch in batches if batch.signal == "series" for number in batch.rows.column("series").to_pylist()]

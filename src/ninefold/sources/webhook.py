@@ -16,6 +16,7 @@ from ninefold.config import WebhookConfig
 from ninefold.ground.errors import BadData, ConfigError
 from ninefold.model.entity import fingerprint
 from ninefold.model.signal import Decoded, event_id
+from ninefold.plugin import Asked, Door, Source, Strict
 from ninefold.sources.guessing import Guess, event_row, guess, mark_of
 from ninefold.sources.reading import attributes_of, keep, leaves, load_json, text_of, time_of
 
@@ -155,3 +156,22 @@ def _push(record: Mapping[str, Any]) -> dict[str, str]:
     name = text_of(repository.get("name"))
     found = {"title": text_of(head.get("message")) if isinstance(head, dict) else "", "entity": f"service:{name}" if name else ""}
     return {key: value for key, value in found.items() if value}
+
+
+class Webhook(Source):
+    """Any tool's JSON at ``/webhook/<name>``, read by the mapping of that name or, without one, by the usual keys."""
+
+    kind = "webhook"
+    title = "JSON webhook"
+    extraction = "push"
+    signals = frozenset(("event",))
+    always = True
+    Config = Strict
+
+    def doors(self) -> list[Door]:
+        """One door; the last part of its path is the mapping's name."""
+        return [Door("/webhook/{name}", self._accept, media_types=("application/json",), source="{name}")]
+
+    def _accept(self, asked: Asked) -> Decoded:
+        name = asked.path["name"]
+        return accept(name, asked.body, self.lent.mapping(name), asked.source, asked.received)

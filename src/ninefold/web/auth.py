@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -78,13 +78,19 @@ def find_actor(connection: HTTPConnection, secret: str) -> Actor | None:
     return tokens.actor(secret)
 
 
-def authenticate(connection: HTTPConnection, role: str) -> Actor:
+def authenticate(connection: HTTPConnection, role: str, keywords: Sequence[str] = (), headers: Sequence[str] = ()) -> Actor:
     """The actor of a request, who must stand at least on `role`'s rung.
+
+    Args:
+        connection: the request.
+        role: the rung.
+        keywords: schemes of the Authorization header that carry the token besides Bearer and Basic.
+        headers: other headers that carry the token.
 
     Raises:
         HTTPException: 401 without a valid token, 403 when the role is too low or a cookie comes from another site.
     """
-    secret, by_cookie = _secret(connection)
+    secret, by_cookie = _secret(connection, keywords, headers)
     actor = find_actor(connection, secret) if secret else None
     if actor is None:
         detail = "the token is not known or was revoked" if secret else "a token is needed: send `Authorization: Bearer <token>`"
@@ -96,10 +102,13 @@ def authenticate(connection: HTTPConnection, role: str) -> Actor:
     return actor
 
 
-def _secret(connection: HTTPConnection) -> tuple[str, bool]:
+def _secret(connection: HTTPConnection, keywords: Sequence[str], headers: Sequence[str]) -> tuple[str, bool]:
     scheme, _, value = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
+    if scheme.lower() in ("bearer", *(keyword.lower() for keyword in keywords)):
         return value.strip(), False
+    for header in headers:
+        if header in connection.headers:
+            return connection.headers[header].strip(), False
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).decode().partition(":")[2], False
