@@ -1,0 +1,127 @@
+"""Finding series by matchers and loading their samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from promql_parser import MatchOp
+
+from ninefold.ground.errors import BadData
+from ninefold.plugin import Store
+from ninefold.promql.matrix import NAME, Labels, Samples
+
+SAMPLES = 20_000_000
+"""Most samples one query may load."""
+_SERIES = 200_000
+_OTHER = re.compile(r"[^a-zA-Z0-9_]")
+_OTHER_IN_NAME = re.compile(r"[^a-zA-Z0-9_:]")
+_NAME_SQL = "replaceRegexpAll(name, '[^a-zA-Z0-9_:]', '_')"
+_LABEL_SQL = (
+    "if(mapContains(attributes, {l}), attributes[{l}], "
+    "attributes[arrayFirst(k -> replaceRegexpAll(k, '[^a-zA-Z0-9_]', '_') = {l}, mapKeys(attributes))])"
+)
+_TESTS = {"=": "{a} = {b}", "!=": "{a} != {b}", "=~": "match({a}, {b})", "!~": "NOT match({a}, {b})"}
+_OPS = {str(MatchOp.Equal): "=", str(MatchOp.NotEqual): "!=", str(MatchOp.Re): "=~", str(MatchOp.NotRe): "!~"}
+
+
+class Match(NamedTuple):
+    """One condition on a label: `op` is =, !=, =~ or !~."""
+
+    label: str
+    op: str
+    value: str
+
+
+def matches_of(selector: Any) -> list[Match]:
+    """The conditions of a parsed selector, its name among them.
+
+    Raises:
+        BadData: the selector uses ``or`` between matchers, which is not supported.
+    """
+    if selector.matchers.or_matchers:
+        raise BadData("`or` between matchers is not supported; write a regular expression or use the operator `or`")
+    named = [Match(NAME, "=", selector.name)] if selector.name else []
+    return named + [Match(m.name, _OPS[str(m.op)], m.value) for m in selector.matchers.matchers]
+
+
+class Selector:
+    """Reads series and samples of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def series(self, wanted: Sequence[Sequence[Match]], begin: int = 0, end: int = 0) -> list[tuple[int, Labels]]:
+        """Series that fulfil all conditions of any of the groups in `wanted` (all series when there is none), as (id, labels).
+
+        `begin` and `end` (ms) leave out series without a sample in between; 0 and 0 keep all.
+
+        Raises:
+            BadData: a regular expression is wrong, or more series match than one query may touch.
+        """
+        parameters: dict[str, Any] = {}
+        groups = [" AND ".join(_condition(match, parameters) for match in group) or "1" for group in wanted]
+        where = " OR ".join(f"({group})" for group in groups) or "1"
+        if end:
+            where = f"({where}) AND series IN (SELECT series FROM metric WHERE {_between(begin, end, parameters)})"  # noqa: S608 - parameters
+        found = self._store.query(f"SELECT series, name, attributes FROM series WHERE {where} LIMIT {_SERIES + 1}", parameters)  # noqa: S608 - parameters
+        if found.num_rows > _SERIES:
+            raise BadData(f"more than {_SERIES:,} series match; narrow the selector")
+        rows = zip(found["series"].to_pylist(), found["name"].to_pylist(), found["attributes"].to_pylist(), strict=True)
+        return sorted(((series, labels_of(name, attributes)) for series, name, attributes in rows), key=lambda row: sorted(row[1].items()))
+
+    def samples(self, wanted: Sequence[Match], begin: int, end: int) -> Samples:
+        """The samples of the matching series after `begin` and up to `end` (ms).
+
+        Raises:
+            BadData: as `series`, or there are more samples than one query may load.
+        """
+        known = self.series([wanted])
+        parameters: dict[str, Any] = {"ids": [series for series, _ in known]}
+        found = self._store.query(
+            "SELECT series, intDiv(toUnixTimestamp64Nano(time), 1000000) AS at, value FROM metric "  # noqa: S608 - parameters
+            f"WHERE series IN {{ids:Array(UInt64)}} AND {_between(begin, end, parameters)} ORDER BY series, time LIMIT {SAMPLES + 1}",
+            parameters,
+        )
+        if found.num_rows > SAMPLES:
+            raise BadData(f"the query would load more than {SAMPLES:,} samples; narrow the selector or shorten the range")
+        owner, times, values = (found[name].to_numpy() for name in ("series", "at", "value"))
+        once = np.append((np.diff(owner) != 0) | (np.diff(times) != 0), True)[: len(owner)]
+        owner, times, values = owner[once], times[once].astype(np.int64), values[once]
+        starts = np.flatnonzero(np.append(True, np.diff(owner) != 0)[: len(owner)])
+        labels = dict(known)
+        return Samples([labels[int(series)] for series in owner[starts]], times, values, np.append(starts, len(owner)).astype(np.int64))
+
+
+def labels_of(name: str, attributes: Any) -> Labels:
+    """Prometheus' labels of a series; where two attributes become the same label, the first stays."""
+    labels = {NAME: _OTHER_IN_NAME.sub("_", name)} if name else {}
+    for key, value in attributes.items() if isinstance(attributes, dict) else attributes:
+        if value:
+            labels.setdefault(_OTHER.sub("_", key), value)
+    return labels
+
+
+def _condition(match: Match, parameters: dict[str, Any]) -> str:
+    value = match.value
+    if match.op in ("=~", "!~"):
+        value = f"^(?s:{value})$"
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise BadData(f"{match.value!r} is not a regular expression: {error}", match.label) from None
+    place = len(parameters)
+    parameters[f"v{place}"] = value
+    if match.label == NAME:
+        left = _NAME_SQL
+    else:
+        parameters[f"l{place}"] = match.label
+        left = _LABEL_SQL.replace("{l}", f"{{l{place}:String}}")
+    return _TESTS[match.op].replace("{a}", left).replace("{b}", f"{{v{place}:String}}")
+
+
+def _between(begin: int, end: int, parameters: dict[str, Any]) -> str:
+    parameters |= {"begin": begin * 1_000_000, "end": end * 1_000_000 + 999_999}
+    return "time > fromUnixTimestamp64Nano({begin:Int64}, 'UTC') AND time <= fromUnixTimestamp64Nano({end:Int64}, 'UTC')"
