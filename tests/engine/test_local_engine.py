@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
+from ninefold.engine import local
 from ninefold.engine.local import EventFollower, StoreWriter, TechniqueRunner
-from ninefold.ground.errors import Unavailable
+from ninefold.ground.errors import BadData, Unavailable
 from ninefold.ground.meter import Meter
 from ninefold.journal.sqlite import SqliteJournal
 from ninefold.model.signal import Batch, batch_of
@@ -120,7 +121,7 @@ def test_store_writer_redoes_a_planned_insert_with_the_same_token(journal: Sqlit
     writer.start()
     until(lambda: journal.position("store") == 10)
     writer.stop()
-    assert store.kept == {"4-7": [4, 5, 6], "7-10": [7, 8, 9]}
+    assert store.kept == {f"{journal.id}-4-7": [4, 5, 6], f"{journal.id}-7-10": [7, 8, 9]}
 
 
 class Fragile(Doubler):
@@ -192,3 +193,66 @@ def test_a_poisoned_batch_goes_to_quarantine_and_the_rest_passes(journal: Sqlite
     assert [row["reason"] for batch in bad for row in batch.rows.to_pylist()] == ["techniques failed on it 6 times: thirteen"]
     assert ids(replay.batches(pa.Table.from_batches([bad[0].rows]), 5)) == [13]
     assert len([n for n in ids([b for b in found if b.signal == "event"]) if n >= 1_000_000]) == 5
+
+
+def test_a_batch_the_store_refuses_goes_to_quarantine_and_the_rest_is_stored(
+    journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_BACK_OFF_S", (0.001,))
+
+    class Picky(TokenStore):
+        def append(self, batches: Sequence[Batch], token: str) -> int:
+            if 3 in ids(batches):
+                raise BadData("it has other columns than its signal")
+            return super().append(batches, token)
+
+    store = Picky(0)
+    store.random.random = lambda: 1.0  # type: ignore[method-assign]
+    for number in range(6):
+        journal.append([event(number)]).result()
+    writer = StoreWriter(journal, store, lambda batch: [batch] if batch.signal == "event" else [], Meter(), gather_s=0.001)
+    writer.start()
+    until(lambda: journal.position("store") >= 6)
+    writer.stop()
+    assert sorted(n for kept in store.kept.values() for n in kept) == [0, 1, 2, 4, 5]
+    (bad,) = [batch for batch in journal.read(0, limit=100) if batch.signal == "quarantine"]
+    assert bad.rows["reason"].to_pylist() == ["the store refuses it: it has other columns than its signal"]
+    assert ids(replay.batches(pa.Table.from_batches([bad.rows]), 5)) == [3]
+
+
+def test_another_journal_starts_tokens_of_its_own_behind_a_known_position(tmp_path: Path) -> None:
+    made = [SqliteJournal(tmp_path / name, ("store",), 1 << 30, Meter(), floor) for name, floor in (("a.db", 0), ("b.db", 1000))]
+    assert made[0].id != made[1].id
+    assert [journal.append([event(1)]).result() for journal in made] == [1, 1001]
+    for journal in made:
+        journal.close()
+    again = SqliteJournal(tmp_path / "a.db", ("store",), 1 << 30, Meter())
+    assert again.id == made[0].id
+    again.close()
+
+
+def test_a_caller_who_gives_up_does_not_stop_the_journal(journal: SqliteJournal) -> None:
+    futures = [journal.append([event(number)]) for number in range(50)]
+    for future in futures:
+        future.cancel()
+    assert journal.append([event(99)]).result(10) == 51
+    assert len(journal.read(0, limit=100)) == 51
+
+
+def test_a_snapshot_that_cannot_be_read_lets_the_technique_learn_afresh(journal: SqliteJournal) -> None:
+    class Newer(Doubler):
+        def restore(self, state: bytes) -> None:
+            if state:
+                raise BadData("the snapshot is of version 9")
+            super().restore(state)
+
+    journal.append([event(1)]).result()
+    first = TechniqueRunner(journal, [Doubler()], same, Meter(), commit_s=0.02)
+    first.start()
+    until(lambda: journal.position("techniques") == journal.head() >= 2)
+    first.stop()
+    second = TechniqueRunner(journal, [Newer()], same, Meter(), commit_s=0.02)
+    second.start()
+    journal.append([event(2)]).result()
+    until(lambda: journal.position("techniques") == journal.head() >= 4)
+    second.stop()

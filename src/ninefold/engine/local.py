@@ -11,12 +11,13 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ninefold.ground.errors import NinefoldError, Unavailable
+from ninefold.ground.errors import BadData, NinefoldError, Unavailable
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.model.signal import Batch, quarantine, to_ipc
@@ -29,6 +30,8 @@ _POLL_S = 0.5
 _BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _ALONE_AFTER = 3
 _QUARANTINE_AFTER = 6
+_FOLDED = ("raw", "event", "relation", "series", "quarantine")
+"""Signals of which the store keeps one row however often it comes."""
 
 
 class Follower:
@@ -47,6 +50,8 @@ class Follower:
         self.problem = ""
         self._stop = threading.Event()
         self._failures = 0
+        self._alone_to = 0
+        """Up to this position batches are handled one by one, because a read that reached it failed again and again."""
         self._lag = meter.gauge(f"ninefold_{name}_lag_batches", "Batches between this reader and the journal's head.")
         self._errors = meter.counter(f"ninefold_{name}_errors_total", "Failures; each was retried.")
         self._seconds = meter.histogram(f"ninefold_{name}_seconds", "Time to handle what one read returned.")
@@ -100,7 +105,9 @@ class Follower:
     def _turn(self) -> None:
         head = self.journal.head()
         batches = self.read()
-        alone = self._failures >= _ALONE_AFTER
+        if self._failures >= _ALONE_AFTER and batches:
+            self._alone_to = max(self._alone_to, batches[-1].position)
+        alone = self.position < self._alone_to
         if alone:
             batches = batches[:1]
         self._lag.set(float(head - (batches[-1].position if batches else head)))
@@ -136,10 +143,14 @@ class Follower:
     def _quarantine(self, batch: Batch, error: Exception) -> None:
         reason = f"{self.name} failed on it {_QUARANTINE_AFTER} times: {error}"
         _log.error("batch %d (%s) is put into quarantine: %s", batch.position, batch.signal, reason)
-        bad = quarantine(batch.source, batch.received, batch.signal, f"batch.{batch.signal}", [(reason, "", to_ipc(batch.rows))])
         self.begin()  # whatever state the failure left is replaced by the committed one
-        self.journal.commit(self.name, batch.position, None, [bad]).result()
+        again = "batch" if batch.signal in _FOLDED else self.name  # what the store has and does not fold must not go through it again
+        self.journal.commit(self.name, batch.position, None, [_in_quarantine(batch, again, reason)]).result()
         self.position = batch.position
+
+
+def _in_quarantine(batch: Batch, format_: str, reason: str) -> Batch:
+    return quarantine(batch.source, batch.received, batch.signal, f"{format_}.{batch.signal}", [(reason, "", to_ipc(batch.rows))])
 
 
 class StoreWriter(Follower):
@@ -151,6 +162,7 @@ class StoreWriter(Follower):
     ) -> None:
         super().__init__("store", journal, meter)
         self._store, self._normalise, self._gather_s, self._size = store, normalise, gather_s, size_bytes
+        self._inserting = threading.Lock()
         self._sent = meter.counter("ninefold_store_sent_total", "Rows inserted into the telemetry store.")
 
     def begin(self) -> int:
@@ -182,15 +194,52 @@ class StoreWriter(Follower):
     def handle(self, batches: list[Batch]) -> None:
         """Plan, insert, commit."""
         last = batches[-1].position
-        self.journal.commit(self.name, self.position, struct.pack("<q", last)).result()
-        self._insert(batches, self.position, last)
+        with self._inserting:
+            self.journal.commit(self.name, self.position, struct.pack("<q", last)).result()
+            self._insert(batches, self.position, last)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """While this holds nothing is inserted, and the store has exactly what lies before the committed position.
+
+        Raises:
+            Unavailable: an insert that failed is still to be done again.
+        """
+        with self._inserting:
+            if self.journal.state(self.name):
+                raise Unavailable("the store has not taken the last insert yet; try again when it is well", retry_after_s=30)
+            yield
 
     def _insert(self, batches: list[Batch], first: int, last: int) -> None:
+        token = f"{self.journal.id}-{first}-{last}"
+        bad: list[Batch] = []
+        try:
+            self._append(batches, token)
+        except Unavailable:
+            raise
+        except Exception:
+            if self._failures < _ALONE_AFTER:
+                raise
+            bad = [refused for batch in batches if (refused := self._alone(batch, token))]
+        self.journal.commit(self.name, last, b"", bad).result()
+        self.position = last
+
+    def _append(self, batches: list[Batch], token: str) -> None:
         ready = [normal for batch in batches for normal in self._normalise(batch)]
         if ready:
-            self._sent.add(self._store.append(ready, token=f"{first}-{last}"))
-        self.journal.commit(self.name, last, b"").result()
-        self.position = last
+            self._sent.add(self._store.append(ready, token=token))
+
+    def _alone(self, batch: Batch, token: str) -> Batch | None:
+        """Insert one batch of a plan that failed as a whole; when it is the one at fault, what goes into quarantine instead."""
+        try:
+            self._append([batch], f"{token}.{batch.position}")
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it must not stop what lies behind it
+            reason = f"the store refuses it: {error}"
+            _log.error("batch %d (%s) is put into quarantine: %s", batch.position, batch.signal, reason)
+            return _in_quarantine(batch, "batch", reason)
+        return None
 
 
 class TechniqueRunner(Follower):
@@ -215,7 +264,11 @@ class TechniqueRunner(Follower):
         state = self.journal.state(self.name)
         parts = _unpack(state) if state else {}
         for technique in self.techniques:
-            technique.restore(parts.get(technique.name, b""))
+            try:
+                technique.restore(parts.get(technique.name, b""))
+            except BadData as error:
+                _log.warning("the technique %s learns afresh: %s", technique.name, error)
+                technique.restore(b"")
         self._outputs, self._dirty_since = [], 0.0
         return self.journal.position(self.name)
 

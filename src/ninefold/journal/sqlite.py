@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from secrets import token_hex
 
 from ninefold.ground.errors import Unavailable
 from ninefold.ground.log import get
@@ -26,6 +27,7 @@ _log = get("journal")
 _SCHEMA = """
 create table if not exists log(position integer primary key, signal text not null, source text not null,
                                received integer not null, rows integer not null, blob blob not null);
+create table if not exists meta(id text not null);
 create table if not exists reader(name text primary key, position integer not null, state blob not null) without rowid;
 """
 _IN_FLIGHT_LIMIT_BYTES = 256 << 20
@@ -53,12 +55,16 @@ class SqliteJournal:
         readers: the readers that must have passed a batch before it is deleted.
         size_limit_bytes: the backlog at which `append` refuses.
         meter: where figures go.
+        floor: a position that is known elsewhere; new ones lie behind it, also when this file is new.
+
+    Attributes:
+        id: made with the file, so that its positions are never taken for another journal's.
 
     Raises:
         Unavailable: the file is locked by another process or the folder cannot be written.
     """
 
-    def __init__(self, path: Path, readers: Sequence[str], size_limit_bytes: int, meter: Meter) -> None:
+    def __init__(self, path: Path, readers: Sequence[str], size_limit_bytes: int, meter: Meter, floor: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._limit = path, size_limit_bytes
         self._local = threading.local()
@@ -71,9 +77,10 @@ class SqliteJournal:
         self._error = ""
         self._write = self._open()
         self._write.executescript(_SCHEMA)
+        self.id = self._identify()
         self._readers = {name: self._read_position(name) for name in readers}
         top = self._write.execute("select max(position) from log").fetchone()[0] or 0
-        self._head = max(top, *self._readers.values(), 0) if self._readers else top
+        self._head = max(top, floor, *self._readers.values())
         self._size = self._write.execute("select coalesce(sum(length(blob)), 0) from log").fetchone()[0]
         self._trimmed, self._trimmed_to = time.monotonic(), 0
         self._received = meter.counter("ninefold_journal_received_total", "Rows made durable, by signal and source.")
@@ -151,6 +158,7 @@ class SqliteJournal:
         with self._guard:
             if self._closed:
                 raise Unavailable("the journal is closed because the program is stopping; send again later")
+            job.done.set_running_or_notify_cancel()  # from here on a caller who gives up no longer stops the job
             self._in_flight += job.size
             self._jobs.put(job)
         return job.done
@@ -194,7 +202,7 @@ class SqliteJournal:
                 ends.append(head)
             freed = self._trim(started)
             write.execute("commit")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, everybody who waits is told, and the only writer lives on
             if write.in_transaction:
                 write.execute("rollback")
             self._fail(group, error)
@@ -234,7 +242,7 @@ class SqliteJournal:
         with self._guard:
             self._in_flight -= sum(job.size for job in group)
 
-    def _fail(self, group: list[_Job], error: sqlite3.Error) -> None:
+    def _fail(self, group: list[_Job], error: Exception) -> None:
         self._settle(group)
         if str(error) != self._error:
             self._error = str(error)
@@ -242,6 +250,11 @@ class SqliteJournal:
         refusal = Unavailable(f"the journal cannot write to disk ({error}); send again later", retry_after_s=5)
         for job in group:
             job.done.set_exception(refusal)
+
+    def _identify(self) -> str:
+        if self._write.execute("select count(*) from meta").fetchone()[0] == 0:
+            self._write.execute("insert into meta values(?)", (token_hex(8),))
+        return str(self._write.execute("select id from meta").fetchone()[0])
 
     def _read_position(self, reader: str) -> int:
         row = self._reading().execute("select position from reader where name = ?", (reader,)).fetchone()

@@ -10,6 +10,8 @@ from ninefold.ground.errors import BadData, TooLarge
 
 _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _RAW_DEFLATE = -15
+_MEMBERS = 1000
+"""Most members of a gzip body: each costs a copy of what follows it."""
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
@@ -42,7 +44,7 @@ def _inflate(body: bytes, encoding: str, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     rest = body
-    while True:
+    for _ in range(_MEMBERS):
         member = zlib.decompressobj(window)
         try:
             part = member.decompress(rest, limit - size + 1)
@@ -59,6 +61,7 @@ def _inflate(body: bytes, encoding: str, limit: int) -> bytes:
             return b"".join(parts)
         if window != _WINDOW["gzip"]:
             raise BadData(f"{len(rest)} bytes follow the end of the {encoding} body", f"byte {len(body) - len(rest)}")
+    raise TooLarge(f"the {encoding} body has more than {_MEMBERS} members; send it as one")
 
 
 def _unsnap(body: bytes, limit: int) -> bytes:

@@ -14,7 +14,7 @@ from ninefold.model.entity import entity_of, vnode_of
 from ninefold.model.signal import MAP
 from ninefold.sources.kernel import Ints
 
-_SPREAD_BYTES = 512 << 20
+_SPREAD_BYTES = 128 << 20
 """A large resource with many records must not become a flood."""
 _numbers = count()
 

@@ -24,6 +24,8 @@ _ROWS = "rows."
 """Formats of canonical rows that were refused: ``rows.<signal>``, a JSON list of rows with times in ns."""
 _BATCH = "batch."
 """Formats of whole batches that a reader of the journal could not digest: ``batch.<signal>``, Arrow IPC."""
+_LEARNING = "techniques."
+"""Formats of whole batches that are in the store and only the analytics could not digest."""
 _MEDIA_TYPES = {"otlp_proto": "application/x-protobuf", "otlp_json": "application/json"}
 
 Decode = Callable[[bytes], Decoded]
@@ -63,6 +65,8 @@ def _decoder(source: str, signal: str, format_: str, received: int) -> Decode:
         return lambda payload: syslog_message.parse(payload.split(b"\n"), source, received)
     if format_.startswith(_BATCH):
         return lambda payload: Decoded([Batch(signal, source, received, from_ipc(payload))])
+    if format_.startswith(_LEARNING):
+        return _stored_already
     kind = format_.removeprefix(_ROWS)
     if format_.startswith(_ROWS) and kind in SCHEMAS:
         return partial(_rows, kind, source, received)
@@ -79,6 +83,10 @@ def _rows(signal: str, source: str, received: int, payload: bytes) -> Decoded:
         return Decoded([batch_of(signal, source, received, rows)])
     except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException) as error:
         raise BadData(f"the rows cannot be read: {error}; correct them at their sender") from None
+
+
+def _stored_already(payload: bytes) -> Decoded:
+    raise BadData("the batch is in the store; only the analytics could not learn from it, and sending it again would double it", "format")
 
 
 def _no_way_back(format_: str, payload: bytes) -> Decoded:
