@@ -154,6 +154,20 @@ def test_what_is_not_a_number_or_not_new_changes_nothing() -> None:
     assert clean.snapshot() == dirty.snapshot()
 
 
+def test_a_point_ahead_of_time_does_not_hide_those_that_follow() -> None:
+    technique, values = Baseline(), noise(60)
+    technique.process(described(1))
+    for i, value in enumerate(values):
+        at = START + i * MINUTE
+        ahead = [at + 720 * MINUTE] if i == 20 else [at]
+        technique.process(metric([1], ahead, [value], received=at))
+    assert technique._cells[0, c.COUNT] == 59
+    technique._times[0, c.LAST] = START + 720 * MINUTE  # as a version before this one would have left it
+    technique.process(metric([1, 1], [START + 60 * MINUTE, START + 61 * MINUTE], [120.0, 121.0], received=START + 61 * MINUTE))
+    assert technique._cells[0, c.COUNT] == 61
+    assert technique._times[0, c.LAST] == START + 61 * MINUTE
+
+
 def test_times_keep_their_nanoseconds() -> None:
     technique = Baseline()
     technique.process(described(1))
@@ -289,6 +303,37 @@ def test_history_that_is_loaded_late_is_not_missing() -> None:
         assert technique.process(metric([series] * 100, times, noise(100, seed=series), received=now)) == []
     later = [now + i * MINUTE for i in range(60)]
     assert technique.process(metric([3] * 60, later, noise(60), received=later[-1])) == []
+
+
+def test_series_that_are_gone_for_days_are_forgotten_and_their_episodes_end() -> None:
+    technique, found = Baseline(), []
+    names = {1: "lives", 2: "gone", 3: "lives_too_bucket", 4: "gone_in_a_spike", 5: "weekly"}
+    for series, name in names.items():
+        technique.process(described(series, name, "", entity=f"service:{series}"))
+    rng = np.random.default_rng(4)
+
+    def minute(number: int, some: dict[int, float]) -> None:
+        at = START + number * MINUTE
+        found.extend(events(technique.process(metric(list(some), [at] * len(some), list(some.values()), received=at))))
+
+    for i in range(60):
+        values = dict(zip((1, 2, 3, 4), rng.normal(100, 2, 4).tolist(), strict=True))
+        minute(i, values | ({4: 900.0 + i} if i > 57 else {}) | ({5: 1.0} if i == 0 else {}))
+    technique._cells[4, c.INTERVAL] = 7 * 86400.0  # its points come once a week
+    for i in range(60, 3 * 1440 + 60):
+        minute(i, {1: float(rng.normal(100, 2))} | ({3: 5.0} if i % 1000 == 0 else {}))
+    assert sorted(about.metric for about in technique._about) == ["lives", "lives_too_bucket", "weekly"]
+    of_the_gone = [(row["status"], row["attributes"]["reason"]) for row in found if row["attributes"]["series"] in "24"]
+    assert sorted(of_the_gone) == [("firing", "missing"), ("firing", "spike"), ("resolved", "missing"), ("resolved", "spike")]
+    ended = [row for row in found if row["status"] == "resolved" and row["attributes"]["series"] == "2"]
+    assert ended[0]["title"] == "gone of 2 has not been reported for days and is not expected any more"
+    fired = next(row for row in found if row["fingerprint"] == ended[0]["fingerprint"] and row["status"] == "firing")
+    assert fired["attributes"]["since"] == ended[0]["attributes"]["since"]
+    state, again = technique.snapshot(), Baseline()
+    again.restore(state)
+    assert again.snapshot() == state
+    minute(4400, {1: 100.0, 2: 7.0})
+    assert technique._cells[:4, c.VALUE].tolist() == [100.0, 0.0, 1.0, 7.0], "everybody finds their own state"
 
 
 def test_descriptions_may_come_after_points() -> None:

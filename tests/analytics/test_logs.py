@@ -311,3 +311,35 @@ def test_a_foreign_snapshot_is_refused_and_none_starts_afresh() -> None:
         technique.restore(b"something else")
     technique.restore(b"")
     assert technique.templates().num_rows == 0
+
+
+def test_entities_not_heard_for_a_day_are_forgotten_and_described_anew() -> None:
+    def lines(entity: str, at: int, count: int = 1) -> Batch:
+        return batch_of("log", "test", at, [{"time": at, "entity": entity, "body": "all is well", "severity_number": 9}] * count)
+
+    def told(outputs: Sequence[Batch]) -> list[str]:
+        return [name for output in outputs if output.signal == "series" for name in output.rows.column("entity").to_pylist()]
+
+    technique = LogTemplates()
+    for pod in range(50):
+        technique.process(lines(f"pod:{pod}", START))
+    outputs: list[Batch] = []
+    for hour in range(1, 49):
+        outputs += technique.process(lines("service:shop", START + hour * 60 * MINUTE))
+    assert told(outputs)[50:] == ["service:shop"]
+    assert technique._entities.names == ["", "service:shop"]
+    assert {entity for entity, _ in technique._told} == {1}
+    assert set(technique._surges.pairs[:, 0].tolist()) == {1}
+    state, again = technique.snapshot(), LogTemplates()
+    again.restore(state)
+    assert again.snapshot() == state
+    at = START + 49 * 60 * MINUTE
+    outputs = [
+        *again.process(lines("pod:7", at, 3)),
+        *again.process(lines("service:shop", at)),
+        *again.process(lines("x:y", at + 9 * MINUTE)),
+    ]
+    assert told(outputs) == ["pod:7"], "the shop is known"
+    again.process(lines("service:shop", at + 1500 * MINUTE))
+    outputs = again.process(lines("service:shop", at + 1510 * MINUTE))
+    assert told(outputs) == ["service:shop"], "after a day of silence others may have forgotten it"

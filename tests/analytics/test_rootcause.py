@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from ninefold.analytics.deviation import calibrated, deviation, medians, surprise
 from ninefold.analytics.evidence import LOGS, METRICS
-from ninefold.analytics.invocations import SPANS, Invocations
-from ninefold.analytics.rootcause import Changed, Ranking, rank
+from ninefold.analytics.invocations import SPANS, Evidence, Invocations
+from ninefold.analytics.rootcause import Changed, Ranking, _candidates, rank
 
 CHAIN = ("service:web", "service:cart", "service:db")
 BUCKETS = [*range(-12, 0), 0, 1, 2]
@@ -159,11 +159,24 @@ def test_without_quiet_minutes_nothing_is_claimed() -> None:
     assert "no telemetry from before" in found.reason
 
 
-def test_alerts_alone_determine_only_what_they_agree_on() -> None:
-    assert rank(**NOTHING, alerts={"host:a": 2}).verdict == "determined"
+def test_alerts_alone_determine_nothing() -> None:
+    alone = rank(**NOTHING, alerts={"host:a": 2})
+    assert (alone.verdict, alone.candidates[0].entity) == ("undetermined", "host:a")
+    changes = [Changed("host:b", 60, "rolled out", 1), Changed("host:a", 120, "rebooted", 1)]
+    changed = rank(**NOTHING, alerts={"host:a": 2}, changes=changes)
+    assert changed.verdict == "undetermined"
+    assert changed.reason.endswith("only the alerts themselves are known; a changed 2 min before: rebooted"), "no more than a suggestion"
     both = rank(**NOTHING, alerts={"host:a": 2, "host:b": 2})
     assert (both.verdict, len(both.candidates)) == ("undetermined", 2)
     assert rank(**NOTHING).candidates == []
+
+
+@pytest.mark.parametrize("order", [("service:b", "service:c"), ("service:c", "service:b")])
+def test_of_equal_culprits_the_same_is_blamed_every_time(order: tuple[str, str]) -> None:
+    evidence = Evidence({"service:a": 2.0, "service:b": 2.0, "service:c": 2.0})
+    graph: Any = {"service:a": order}  # a set in either order
+    found = {c.entity: c.items for c in _candidates({"failures": evidence}, graph, set(), (), {})}
+    assert [item.text for item in found["service:a"] if item.kind == "graph"] == ["b, which it needs, explains part of this"]
 
 
 def test_two_equally_good_candidates_are_at_best_even() -> None:

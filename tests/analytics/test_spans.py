@@ -241,3 +241,34 @@ def test_history_played_beside_live_metrics_is_counted_minute_by_minute() -> Non
     assert counted == {START // MINUTE + minute for minute in range(8)}
     outputs = technique.process(clock(START + 70 * MINUTE))  # nothing more comes: the last minutes are over too
     assert {row["time"].value // MINUTE for row in rows_of(outputs, "metric")} == {START // MINUTE + 8, START // MINUTE + 9}
+
+
+def test_who_is_not_heard_for_a_day_is_forgotten_and_described_anew() -> None:
+    technique = Spans()
+    first_day = [span(10 * pod + 1, 0, f"pod-{pod}", name=f"work {pod}") for pod in range(50)]
+    outputs = technique.process(batch([*first_day, span(1001, 0, "shop", kind="client"), span(1002, 1001, "db")]))
+    outputs += technique.process(clock(START + 10 * MINUTE))
+    told = {row["series"] for row in rows_of(outputs, "series")}
+    for hour in range(1, 49):
+        at = START + hour * 60 * MINUTE
+        rows = [span(2 * hour + 2001, 0, "shop", at, kind="client"), span(2 * hour + 2002, 2 * hour + 2001, "db", at)]
+        technique.process(batch(rows))
+    assert sorted(technique._entities.names) == ["", "service:db", "service:shop"]
+    assert len(technique._groups) == len(technique._pairs) == 2
+    assert {kind for kind, _ in technique._told} == {"", "gap"}
+    state, again = technique.snapshot(), Spans()
+    again.restore(state)
+    assert again.snapshot() == state
+    at = START + 49 * 60 * MINUTE
+    rows = [span(5001, 0, "pod-7", at, name="work 7"), span(5002, 0, "shop", at, 5, kind="client"), span(5003, 5002, "db", at, 3)]
+    for one in (technique, again):
+        outputs = [*one.process(batch(rows)), *one.process(clock(at + 10 * MINUTE))]
+        assert calls(outputs) == [SHOP_CALLS_DB]
+        assert {row["entity"] for row in rows_of(outputs, "series")} == {"service:pod-7"}, "the others are known"
+        assert {row["series"] for row in rows_of(outputs, "series")} < told
+        values = {row["series"]: row["value"] for row in rows_of(outputs, "metric")}
+        expected = recount(rows)
+        assert {series: values[series] for series, _ in expected} == {series: value for (series, _), value in expected.items()}
+    silent = START + 75 * 60 * MINUTE
+    again.process(batch([span(6001, 0, "shop", silent)]))
+    assert rows_of(again.process(clock(silent + 10 * MINUTE)), "series"), "after a day of silence others may have forgotten them"

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ninefold.ground.clock import MINUTE, SECOND
-from ninefold.ground.traffic import Traffic
+from ninefold.ground.traffic import LIMIT, OTHERS, Traffic
 from ninefold.model.signal import Batch, batch_of
 
 AT = 1_800_000_000 * SECOND
@@ -70,3 +70,17 @@ def test_threads_lose_nothing() -> None:
     for thread in threads:
         thread.join()
     assert {source.name: source.signals["log"].rows for source in traffic.table(AT)} == {"a": 2000, "b": 1000}
+
+
+def test_senders_that_make_up_names_are_counted_together() -> None:
+    traffic = Traffic()
+    for n in range(LIMIT + 50):
+        traffic.record(logs(AT, rows=1, source=f"made up {n}"))
+    table = {source.name: source for source in traffic.table(AT)}
+    assert len(table) <= LIMIT + 1
+    assert table[OTHERS].signals["log"].rows == 50
+    traffic.record(logs(AT + 60 * MINUTE, rows=3, source="a new one"))
+    assert "a new one" in {source.name for source in traffic.table(AT)}, "what has been silent for long makes room"
+    after = Traffic()
+    after.restore({**traffic.snapshot(), "long ago": {"kind": "push", "first": 0, "last": 0, "rows": {}}})
+    assert len(after.table(AT)) == LIMIT

@@ -48,11 +48,11 @@ class Room:
     def restart(self) -> None:
         self.incidents = Incidents(self.records, self.store, self.config, Meter(), lambda: self.stored)
 
-    def feed(self, *rows: Mapping[str, Any], received_s: float = 0) -> list[Batch]:
+    def feed(self, *rows: Mapping[str, Any], received_s: float = 0, source: str = "am") -> list[Batch]:
         self.position += 1
         received = T0 + int(received_s * SECOND)
         signal = "relation" if rows and "from_entity" in rows[0] else "event"
-        batches = [replace(batch_of(signal, "am", received, rows), position=self.position)] if rows else []
+        batches = [replace(batch_of(signal, source, received, rows), position=self.position)] if rows else []
         self.incidents.consume(batches, self.position)
         return batches
 

@@ -15,8 +15,9 @@ from ninefold.ground.errors import Conflict, NotFound, Refused
 from ninefold.incidents import folding
 from ninefold.model.signal import Batch, batch_of
 from ninefold.normalise import Normaliser
-from ninefold.store.records.base import Audit, Position
+from ninefold.store.records.base import Audit, Outbox, Position
 from ninefold.store.records.incidents import AlertState, Incident, Ticket
+from ninefold.store.records.workflows import Approval, Run
 
 
 def test_two_alerts_of_one_component_become_one_shown_incident(room: Room) -> None:
@@ -75,6 +76,63 @@ def test_an_incident_resolves_when_its_alerts_ended_and_it_was_quiet(room: Room)
     assert room.told()[-1] == ("INC-1", "resolved")
     room.feed(event(405), event(406, title="other"))
     assert [i["id"] for i in room.list("open")] == ["INC-2"], "a resolved incident takes nothing in"
+
+
+HOUR = 3600
+
+
+def test_an_alert_that_is_told_again_and_again_goes_on(room: Room) -> None:
+    firing = event(0, severity="critical")
+    for minute in range(0, 8 * 60, 10):
+        room.feed(firing, received_s=minute * 60)
+    before = room.sizes()
+    room.feed(firing, received_s=8 * HOUR)
+    assert room.sizes() == before, "that it still fires is nothing to write down again"
+    room.restart()
+    room.tick(12 * HOUR)
+    assert [i["status"] for i in room.list()] == ["open"], "the last repeat was four hours ago"
+    room.tick(13 * HOUR)
+    assert [i["status"] for i in room.list()] == ["resolved"], "nothing for five hours: its end must have been lost"
+    room.feed(firing, received_s=14 * HOUR)
+    room.tick(15 * HOUR)
+    assert [i["status"] for i in room.list()] == ["open"], "it was the sender that had been silent"
+    assert room.told()[-1] == ("INC-1", "reopened")
+    room.incidents.resolve("INC-1", "ann")
+    room.feed(firing, received_s=15 * HOUR)
+    assert [i["status"] for i in room.list()] == ["resolved"], "what a person resolved stays so until the alert fires anew"
+
+
+def test_an_alert_that_fired_for_hours_before_it_was_first_told_is_open(room: Room) -> None:
+    room.feed(event(0, severity="critical"), received_s=6 * HOUR)
+    room.tick(6 * HOUR + 2)
+    assert [i["status"] for i in room.list()] == ["open"]
+    room.feed(event(6 * HOUR + 60, severity="critical", status="resolved"), received_s=6 * HOUR + 60)
+    room.tick(7 * HOUR)
+    assert [i["status"] for i in room.list()] == ["resolved"]
+
+
+def test_an_anomaly_of_long_ago_is_over_however_late_it_was_found(room: Room) -> None:
+    room.feed(event(0, kind="anomaly", severity="critical"), received_s=6 * HOUR)
+    room.tick(6 * HOUR)
+    assert [i["status"] for i in room.list()] == ["resolved"], "anomalies are told once: receipt says nothing about how long they last"
+
+
+def test_what_a_person_reopened_stays_open(room: Room) -> None:
+    room.feed(event(0, severity="critical"), event(60, severity="critical", status="resolved"))
+    room.tick(400)
+    room.incidents.reopen("INC-1", "ann")
+    room.tick(460)
+    room.restart()
+    room.tick(1000)
+    assert [i["status"] for i in room.list()] == ["open"]
+    assert [kind for _, kind in room.told()][-1] == "reopened"
+    room.incidents.resolve("INC-1", "ann")
+    room.restart()
+    room.incidents.reopen("INC-1", "ann")
+    room.feed(event(1010, severity="critical"), event(1020, severity="critical", status="resolved"))
+    room.restart()
+    room.tick(1330)
+    assert [(i["id"], i["status"]) for i in room.list()] == [("INC-1", "resolved")], "something fired and ended since"
 
 
 def test_a_watermark_ahead_of_unread_alerts_resolves_nothing(room: Room) -> None:
@@ -139,10 +197,38 @@ def test_a_late_alert_merges_what_it_joins(room: Room) -> None:
     assert (incident["id"], incident["alerts"], incident["status"], incident["owner"]) == ("INC-1", 5, "acknowledged", "ann")
     assert len(room.whole("INC-1")["events"]) == 5
     assert room.whole("INC-2")["merged_into"] == "INC-1"
-    assert room.told()[-2:] == [("INC-1", "updated"), ("INC-2", "resolved")]
+    assert room.told()[-2:] == [("INC-1", "updated"), ("INC-2", "merged")]
     assert "INC-2 is part of INC-1: a late alert joined them" in [line["title"] for line in room.timeline("INC-1")]
     with pytest.raises(Refused, match="reopen that one"):
         room.incidents.reopen("INC-2", "ann")
+
+
+def test_what_was_begun_for_a_merged_incident_goes_on_for_the_other(room: Room) -> None:
+    room.feed(event(0), event(1, title="b"))
+    room.feed(event(100, title="c"), event(101, title="d"))
+    with room.records.session() as session:
+        session.add(Ticket(system="rt", id="77", incident=2))
+        session.add(Run(workflow="w", digest="d", key="w:1", incident=2, trigger="INC-2 opened", triggered=T0))
+        session.add(Approval(run=1, step="", kind="run", workflow="w", incident=2, risk="write", role="operator", question="?"))
+    room.feed(event(50, title="late"))
+    with room.records.reading() as session:
+        assert [session.scalars(select(record.incident)).all() for record in (Ticket, Run, Approval)] == [[1], [1], [1]]
+        (merged,) = session.scalars(select(Outbox).where(Outbox.kind == "merged"))
+        assert (merged.key, merged.data["merged_into"]) == ("INC-2", "INC-1")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_component_that_was_renamed_is_found_after_a_restart(room: Room, restart: bool) -> None:
+    room.feed(event(0, severity="critical"))
+    room.chain("aaa", "cart")
+    with room.records.reading() as session:
+        assert session.get_one(Incident, 1).component == room.incidents.topology().component("service:cart")
+    if restart:
+        with room.records.session() as session:
+            session.get_one(Incident, 1).component = "service:cart"  # as an older version left it
+        room.restart()
+    room.feed(event(10, title="other", severity="critical"))
+    assert [(i["id"], i["alerts"]) for i in room.list()] == [("INC-1", 2)]
 
 
 def test_the_order_of_arrival_does_not_matter(tmp_path: Path) -> None:
@@ -209,11 +295,23 @@ def test_tickets_and_results_come_back_to_the_timeline(room: Room) -> None:
     with room.records.session() as session:
         session.add(Ticket(system="am", id="77", url="http://rt/77", incident=1))
     answered = event(50, "", "ann replied", kind="ticket", status="stalled") | {"source_id": "77"}
-    room.feed(answered, event(60, "", "step restart succeeded", kind="workflow", **{"ninefold.incident": "INC-1", "actor": "ann"}))
-    room.feed(event(61, "", "INC-1 opened", kind="incident", **{"ninefold.incident": "INC-1"}), answered)
+    step = event(60, "", "step restart succeeded", kind="workflow", **{"ninefold.incident": "INC-1", "actor": "ann"})
+    room.feed(answered)
+    room.feed(step, source="ninefold")
+    room.feed(event(61, "", "INC-1 opened", kind="incident", **{"ninefold.incident": "INC-1"}), source="ninefold")
+    room.feed(answered)
     titles = [line["title"] for line in room.timeline("INC-1")]
     assert titles == ["slow", "INC-1 opened: slow", "ann replied", "step restart succeeded"], "our own echo is not told twice"
     assert room.whole("INC-1")["tickets"] == [{"system": "am", "id": "77", "url": "http://rt/77", "status": "stalled"}]
+
+
+@pytest.mark.parametrize("kind", ["approval", "workflow", "incident", "event", "ticket"])
+def test_nobody_else_writes_into_an_incidents_story(room: Room, kind: str) -> None:
+    room.feed(event(0, severity="critical"))
+    forged = event(50, "", "approved by admin", kind=kind, **{"ninefold.incident": "INC-1", "actor": "admin"})
+    room.feed(forged, source="ninefold-like")
+    assert "approved by admin" not in [line["title"] for line in room.timeline("INC-1")]
+    assert room.sizes()["incident_event"] == 1
 
 
 def test_people_handle_incidents(room: Room) -> None:

@@ -32,6 +32,9 @@ _FLOORS = {"%": 2.0, "1": 0.02, "ms": 2.0, "s": 0.002, "By": 65536.0, "By/s": 10
 """The smallest deviation that matters, by unit."""
 _HIGH = 10.0
 _LATELY = 10 * MINUTE
+_FORGET, _FORGET_INTERVALS, _DAY = 2880, 20, 1440
+"""A series is forgotten when others have been heard for two days (in minutes), and for twenty of its intervals, since its last point.
+Whoever describes a series only once must describe it again after a day of silence."""
 _NAMES = {
     "ninefold.span.duration.p95": "latency p95", "ninefold.span.duration.mean": "mean latency", "ninefold.span.gap.p50": "time in transit",
     "ninefold.span.calls": "calls per minute", "ninefold.span.errors": "errors per minute",
@@ -96,7 +99,7 @@ class Baseline:
         if batch.signal == "series":
             self._describe(batch)
             return []
-        ids = batch.rows.column("series").to_numpy(zero_copy_only=False)
+        ids, day = batch.rows.column("series").to_numpy(zero_copy_only=False), self._clock[0] // _DAY
         values, numbers = self._fold(
             self._slots(ids, batch.source),
             batch.rows.column("time").cast(pa.int64()).to_numpy(zero_copy_only=False),
@@ -104,6 +107,8 @@ class Baseline:
             batch.received,
         )
         rows = self._events(values, numbers)
+        if self._clock[0] // _DAY != day:
+            rows += self._forget()
         return [batch_of("event", f"ninefold.{self.name}", batch.received, rows)] if rows else []
 
     def snapshot(self) -> bytes:
@@ -125,11 +130,42 @@ class Baseline:
             return
         texts, arrays = keeping.unpack(self.name, _VERSION, state)
         about = [About(*fields) for fields in texts["about"]]
-        self._reset(max(1024, 2 * len(about)))
+        self._load(arrays["cells"], arrays["times"], arrays["ids"], arrays["clock"], about, set(texts["announced"]))
+        ticks = self._times[: len(about), c.TICK]
+        ticks[ticks == 0] = self._clock[1]  # an older version did not note when the parts of histograms were heard
+
+    def _load(self, cells: F64, times: I64, ids: np.ndarray[Any, Any], clock: I64, about: list[About], announced: set[int]) -> None:
         used = len(about)
-        self._cells[:used], self._times[:used], self._ids[:used] = arrays["cells"], arrays["times"], arrays["ids"]
-        self._clock, self._about, self._announced = arrays["clock"], about, set(texts["announced"])
+        self._reset(max(1024, 2 * used))
+        self._cells[:used], self._times[:used], self._ids[:used] = cells, times, ids
+        self._clock, self._about, self._announced = clock, about, announced
         self._rehash()
+
+    def _forget(self) -> list[dict[str, Any]]:
+        """Let go of series not heard for days; returns the events that end their episodes."""
+        used = len(self._about)
+        patience = np.maximum(_FORGET, _FORGET_INTERVALS * self._cells[:used, c.INTERVAL] / 60)
+        gone = self._clock[1] - self._times[:used, c.TICK] > patience
+        if not gone.any():
+            return []
+        firing = self._cells[:used, c.FIRING]
+        told = (firing != 0) & (firing != c.MISSING)
+        told[list(self._announced)] = True
+        rows = [self._over(slot) for slot in np.flatnonzero(gone & told).tolist()]
+        kept, place = np.flatnonzero(~gone), np.cumsum(~gone) - 1
+        announced = {int(place[slot]) for slot in self._announced if not gone[slot]}
+        about = [self._about[slot] for slot in kept.tolist()]
+        self._load(self._cells[kept], self._times[kept], self._ids[kept], self._clock, about, announced)
+        return rows
+
+    def _over(self, slot: int) -> dict[str, Any]:
+        """The end of an episode of a series that will not be heard of again."""
+        value = np.array([np.nan, self._cells[slot, c.LEVEL], np.nan, np.nan, self._cells[slot, c.PEAK]])
+        reason, since = int(self._cells[slot, c.FIRING]), int(self._times[slot, c.SINCE])
+        found = [-1, slot, reason, c.RESOLVED, int(self._clock[0]) * MINUTE, since]
+        entity = self._about[slot].entity.partition(":")[2]
+        what = f"{self._about[slot].label} of {entity}" if entity else self._about[slot].label
+        return self._event(value, found) | {"title": f"{what} has not been reported for days and is not expected any more"}
 
     def _fold(self, slots: np.ndarray[Any, Any], times: I64, points: F64, received: int) -> tuple[F64, I64]:
         room = 2 * (len(slots) + len(self._about))
@@ -162,6 +198,7 @@ class Baseline:
             self._rehash()
         else:
             warm.kernels().insert(self._ids[slot : slot + 1], np.array([slot], np.int32), self._keys, self._numbers)
+        self._times[slot, c.TICK] = self._clock[1]
         _prepare(self._cells[slot], about)
 
     def _rehash(self) -> None:
@@ -185,6 +222,7 @@ class Baseline:
             self._about[slot] = about
             if _kind(old) != _kind(about):
                 self._cells[slot], self._times[slot] = 0.0, 0
+                self._times[slot, c.TICK] = self._clock[1]
             _prepare(self._cells[slot], about)
 
     def _events(self, values: F64, numbers: I64) -> list[dict[str, Any]]:
@@ -209,6 +247,7 @@ class Baseline:
         """How many series of a source have been heard lately."""
         used = len(self._about)
         lately = (self._times[:used, c.LAST] > time - _LATELY) & (self._cells[:used, c.FIRING] != c.MISSING)
+        lately &= self._cells[:used, c.KIND] != c.PART
         return sum(self._about[slot].source == source for slot in np.flatnonzero(lately).tolist())
 
     def _silence(self, time: int, slots: list[int]) -> list[dict[str, Any]]:

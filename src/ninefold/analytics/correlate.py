@@ -82,6 +82,7 @@ class Correlator:
         self._groups: dict[int, Group] = {}
         self._where: dict[str, Group] = {}
         self._state: dict[str, tuple[int, bool]] = {}
+        self._heard: dict[str, int] = {}
         self._ends: dict[str, list[int]] = {}
         self._distances: dict[str, dict[str, int]] = {}
 
@@ -127,9 +128,18 @@ class Correlator:
             self._rekey()
         return fresh
 
-    def adopt(self, group: Group, states: dict[str, tuple[int, bool]]) -> None:
-        """Take over a stored group and its members' states (time, firing) after a restart."""
+    def hear(self, fingerprint: str, received: int) -> bool:
+        """An alert is told, perhaps in an event already known: it still fires, however long ago it began. Says whether it is in an
+        open group."""
+        if fingerprint not in self._where:
+            return False
+        self._heard[fingerprint] = max(self._heard.get(fingerprint, 0), received)
+        return True
+
+    def adopt(self, group: Group, states: dict[str, tuple[int, bool]], heard: dict[str, int]) -> None:
+        """Take over a stored group, its members' states (time, firing), and when they were last told, after a restart."""
         self._state.update(states)
+        self._heard.update(heard)
         self._groups[group.number] = group
         self._where.update(dict.fromkeys(group.members, group))
         self._streams.setdefault(group.component, _Stream()).groups.append(group)
@@ -144,6 +154,7 @@ class Correlator:
             if self._where.get(fingerprint) is group:
                 del self._where[fingerprint]
                 self._state.pop(fingerprint, None)
+                self._heard.pop(fingerprint, None)
                 self._ends.pop(fingerprint, None)
         stream = self._streams[group.component]
         stream.groups.remove(group)
@@ -156,18 +167,22 @@ class Correlator:
             del self._streams[group.component]
 
     def finished(self, watermark: int) -> list[Group]:
-        """The groups whose alerts have all ended and that have been quiet for `resolve_after_s` of event time."""
+        """The groups whose alerts have all ended and that have been quiet for `resolve_after_s` of event time; a held one never is."""
         return [
             group
             for group in self._groups.values()
-            if watermark - group.heard >= self._quiet and not any(self._burns(group, m, watermark) for m in group.members.values())
+            if not group.held
+            and watermark - group.heard >= self._quiet
+            and not any(self._burns(group, m, watermark) for m in group.members.values())
         ]
 
     def _burns(self, group: Group, member: Member, watermark: int) -> bool:
         fingerprint = member.alert.fingerprint
         if self._where.get(fingerprint) is not group or not self._state[fingerprint][1]:
             return False
-        return watermark - member.last < (EXPIRE_NS if member.alert.stateful else self._patience(member.alert))
+        if not member.alert.stateful:
+            return watermark - member.last < self._patience(member.alert)
+        return watermark - max(member.last, self._heard.get(fingerprint, 0)) < EXPIRE_NS
 
     def _patience(self, alert: Alert) -> int:
         return max(self._quiet, int(_INTERVALS * alert.interval_s * SECOND))
@@ -294,6 +309,8 @@ class Correlator:
         self._where[alert.fingerprint] = group
         if alert.time >= self._state.get(alert.fingerprint, (0, False))[0]:
             self._state[alert.fingerprint] = (alert.time, True)
+        self.hear(alert.fingerprint, alert.received)
+        group.held = False
         group.count += 1
         if new or self._near(alert, group):  # the repeat of an old alert does not keep a session alive for others
             group.first, group.last = min(group.first, alert.time), max(group.last, alert.time)

@@ -77,7 +77,7 @@ def metric_evidence(table: pa.Table) -> Evidence:
     total = worst(entity, gain[:, None], len(entities))[:, 0]
     found = Evidence({entities[e]: float(total[e]) for e in range(len(entities))})
     peak = np.where(np.isfinite(values[:, ~quiet]), np.abs(z[:, ~quiet]), -1).argmax(axis=1)
-    for i in np.argsort(-gain)[:400]:
+    for i in np.argsort(-gain, kind="stable")[:400]:
         if gain[i] <= 0:
             break
         value = values[i, ~quiet][peak[i]]
@@ -158,7 +158,7 @@ def log_evidence(logs: pa.Table, invocations: Invocations, texts: dict[int, str]
         total = calibrated(worst(owner, scores, len(entities), 1 if name == "errors" else 2), quiet)
         empty[name].scores = {entities[e]: float(total[e]) for e in np.flatnonzero(total > 0)}
         loud = lasting(scores, quiet)
-        for i in np.argsort(-loud)[:100]:
+        for i in np.argsort(-loud, kind="stable")[:100]:
             if loud[i] <= 0:
                 break
             number, usual = counts[i, ~quiet].sum(), expected[i, ~quiet].sum()

@@ -18,7 +18,8 @@ class Alert:
     """What the correlator needs of an alert event.
 
     `stateful` alerts say themselves when they end; others end by silence. `interval_s` is the usual distance of the
-    samples behind it, 0 when not known. `links` are trace and change ids it shares with others.
+    samples behind it, 0 when not known. `links` are trace and change ids it shares with others. `received` is when it was told,
+    0 for what is told only once however long it lasts.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Alert:
     stateful: bool = False
     interval_s: float = 0.0
     links: tuple[str, ...] = ()
+    received: int = 0
 
 
 @dataclass(slots=True)
@@ -66,6 +68,8 @@ class Group:
     """Its own quiet time in ns, when its alerts come from slow series."""
     heard: int = 0
     """Time of the newest event of any status."""
+    held: bool = False
+    """A person reopened it: it is not finished before something new fires."""
 
     @property
     def severity(self) -> str:

@@ -127,7 +127,7 @@ class Invocations:
 
     def _loudest(self, scores: F64, limit: int = 200) -> list[tuple[int, float]]:
         loud = lasting(scores, self.quiet)
-        return [(int(i), float(loud[i])) for i in np.argsort(-loud)[:limit] if loud[i] > 0]
+        return [(int(i), float(loud[i])) for i in np.argsort(-loud, kind="stable")[:limit] if loud[i] > 0]
 
     def _counted(self, keys: I64, rows: I64, operations: I64) -> tuple[F64, F64, F64]:
         """z, counts and expected counts of features: `keys` of the spans `rows`, `operations` of each feature."""

@@ -20,6 +20,7 @@ __all__ = ["CLIENT", "SERVER", "fold", "insert", "link", "lookup", "scan"]
 _MINUTE = 60_000_000_000
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
+_AHEAD = 5 * _MINUTE
 _LN10 = math.log(10.0)
 _SURE, _ALONE = 4.5, 6.0  # -log10 of the probability a point at which an alarm is raised; of a point that nothing confirms
 _hot = njit(nogil=True, error_model="numpy", forceinline=True)
@@ -320,8 +321,8 @@ def fold(cells, times, clock, used, slots, moments, points, received, band, valu
         cells, times: the state, a row per slot (`cells.WIDTH` float64, `cells.TIMES` int64).
         clock: the last minute seen and the number of minute ticks, common to all series.
         used: slots in use.
-        slots, moments, points: slot, time (ns) and value of each point; a time not after the series' last and a value that
-            is not finite are passed over.
+        slots, moments, points: slot, time (ns) and value of each point; a time not after the series' last, one that lies minutes
+            ahead of the receipt (it would hide all that follow) and a value that is not finite are passed over.
         received: when the points were received (ns); the clock never runs ahead of it.
         band: centre, lower and upper bound of each point before it was learned; NaN where there is none yet.
         values, numbers: findings, columns `F_` and `I_` of `cells`; room for two a point and two a slot.
@@ -338,10 +339,16 @@ def fold(cells, times, clock, used, slots, moments, points, received, band, valu
             clock[0] = minute
             clock[1] += 1
             found = _silent(cells, times, clock, used, values, numbers, found)
-        last = times[slot, c.LAST]
-        if t <= last or not math.isfinite(v) or cells[slot, c.KIND] == c.PART:
+        last, lag = times[slot, c.LAST], received - t
+        if t <= last:
+            if last - received <= _AHEAD:
+                continue
+            last = 0  # an older version believed a time ahead
+        if lag < -_AHEAD or not math.isfinite(v):
             continue
-        times[slot, c.LAST], times[slot, c.TICK], times[slot, c.LAG] = t, clock[1], received - t
+        times[slot, c.LAST], times[slot, c.TICK], times[slot, c.LAG] = t, clock[1], lag
+        if cells[slot, c.KIND] == c.PART:
+            continue
         if last == 0:
             times[slot, c.BORN] = last = t
         dt = (t - last) * 1e-9

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ninefold.analytics import keeping
 from ninefold.analytics.findings import anomaly, described, number, points
 from ninefold.analytics.keys import pattern_keys
-from ninefold.analytics.minutes import I64, Minutes, Names, times_of
+from ninefold.analytics.minutes import FORGET, I64, Minutes, Names, times_of
 from ninefold.analytics.surges import Surge, Surges
 from ninefold.analytics.templates import Miner
 from ninefold.ground.clock import MINUTE
@@ -61,6 +61,8 @@ class LogTemplates:
         self._told: dict[tuple[int, int], int] = {}
         self._news: dict[int, list[int]] = {}
         self._news_at: dict[tuple[int, int], int] = {}
+        self._heard: dict[int, int] = {}
+        self._day = 0
 
     def process(self, batch: Batch) -> list[Batch]:
         """Learn from lines; returns events of new errors, and series and surges of the minutes that are over."""
@@ -107,6 +109,7 @@ class LogTemplates:
             "examples": self._miner.examples, "entities": self._entities.names, "first": self._first,
             "clock": self._minutes.state(), "told": [[*key, series] for key, series in self._told.items()],
             "news": list(self._news.items()), "news_at": [[*key, count] for key, count in self._news_at.items()],
+            "heard": list(self._heard.items()), "day": self._day,
         }  # fmt: skip
         opened = [np.vstack((np.full(chunk.shape[1], m), chunk)) for m, chunks in self._open.items() for chunk in chunks]
         return keeping.pack(
@@ -132,6 +135,7 @@ class LogTemplates:
         self._told = {(entity, level): series for entity, level, series in texts["told"]}
         self._news = dict(texts["news"])
         self._news_at = {(entity, minute): count for entity, minute, count in texts["news_at"]}
+        self._heard, self._day = dict(texts.get("heard", ())), texts.get("day", 0)
         self._keys, self._severity = arrays["keys"], arrays["severity"].tolist()
         self._slots = {key: slot for slot, key in enumerate(self._keys[:, 0].view(np.uint64).tolist())}
         self._surges = Surges(arrays["pairs"], arrays["moments"], arrays["by_entity"])
@@ -207,6 +211,26 @@ class LogTemplates:
             events += self._stale(minute, set(pairs[1].tolist()))
             if events:
                 yield batch_of("event", _SOURCE, received, events)
+            if minute // FORGET != self._day:
+                self._day = minute // FORGET
+                self._forget(minute)
+
+    def _forget(self, minute: int) -> None:
+        """Let go of entities not heard for a day; the others are numbered anew."""
+        kept = {n for n in range(len(self._entities.names)) if self._heard.setdefault(n, minute) >= minute - FORGET}
+        kept |= {n for chunks in self._open.values() for chunk in chunks for n in np.unique(chunk[0]).tolist()}
+        kept |= {news[0] for news in self._news.values()} | self._surges.running()
+        if len(kept | {0}) == len(self._entities.names):
+            return
+        place = self._entities.keep(kept)
+        self._surges.renumber(place)
+        self._heard = {int(place[n]): heard for n, heard in self._heard.items() if place[n] >= 0}
+        self._told = {(int(place[n]), level): series for (n, level), series in self._told.items() if place[n] >= 0}
+        self._news_at = {(int(place[n]), at): count for (n, at), count in self._news_at.items() if place[n] >= 0}
+        for news in self._news.values():
+            news[0] = int(place[news[0]])
+        for chunk in (chunk for chunks in self._open.values() for chunk in chunks):
+            chunk[0] = place[chunk[0]]
 
     def _rates(self, minute: int, entities: I64, levels: I64, counts: I64, received: int) -> Iterator[Batch]:
         """Records by entity and severity; a severity once seen of an entity counts 0 while the entity says other things."""
@@ -214,13 +238,17 @@ class LogTemplates:
         for entity, level, count in zip(entities.tolist(), levels.tolist(), counts.tolist(), strict=True):
             by_class[entity, level] += count
         news = []
+        active = {entity for entity, _ in by_class}
+        back = {entity for entity in active if minute - self._heard.get(entity, minute) > FORGET}
+        self._heard.update(dict.fromkeys(active, minute))
+        if back:  # others may have forgotten what was told of them
+            self._told = {key: series for key, series in self._told.items() if key[0] not in back}
         for entity, level in sorted(set(by_class) - set(self._told)):
             name, attributes = self._entities.names[entity], {"severity": _CLASSES[level]}
             news.append(described("ninefold.log.records", "{record}", "delta", name, attributes, minute * MINUTE))
             self._told[entity, level] = news[-1]["series"]
         if news:
             yield batch_of("series", _SOURCE, received, news)
-        active = {entity for entity, _ in by_class}
         told = [(series, by_class.get(key, 0)) for key, series in self._told.items() if key[0] in active]
         ids, values = zip(*told, strict=True)
         yield points(_SOURCE, received, np.array(ids, np.uint64), minute * MINUTE, np.array(values, np.float64))

@@ -15,6 +15,8 @@ from ninefold.model.signal import Batch
 
 I64 = np.ndarray[Any, np.dtype[np.int64]]
 
+FORGET = 1440
+"""After so many minutes of silence a name is let go of, and what is said of it then is described as if it were new."""
 GRACE, PATIENCE = MINUTE, 3 * MINUTE
 """A minute is over this long (ns) after its end on its signal's own clock, or when nothing of its signal has come for so long: a
 stream that falls quiet would never close its last minute otherwise."""
@@ -82,3 +84,12 @@ class Names:
         coded = column.dictionary_encode()
         table = np.array([self.number(name) for name in coded.dictionary.to_pylist()], np.int64)
         return table[coded.indices.to_numpy(zero_copy_only=False)] if len(column) else np.empty(0, np.int64)
+
+    def keep(self, numbers: set[int]) -> I64:
+        """Forget all names but those of these numbers and the empty one; returns the new number of each old one, -1 of the others."""
+        kept = sorted({0, *numbers})
+        places = np.full(len(self.names), -1, np.int64)
+        places[kept] = np.arange(len(kept))
+        self.names = [self.names[number] for number in kept]
+        self._numbers = {name: i for i, name in enumerate(self.names)}
+        return places

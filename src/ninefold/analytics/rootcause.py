@@ -133,7 +133,8 @@ def _candidates(
     own = {entity: sum(item.weight for item in items) for entity, items in terms.items()}
     for entity, items in terms.items():
         spread = sum(item.weight for item in items if item.source in PROPAGATING)
-        blamed = max((other for other in graph.get(entity, ()) if other != entity), key=lambda other: own.get(other, 0.0), default="")
+        needed = sorted(other for other in graph.get(entity, ()) if other != entity)  # of equals, the first by name
+        blamed = max(needed, key=lambda other: own.get(other, 0.0), default="")
         discount = min(BLAME * own.get(blamed, 0.0), spread) if blamed else 0.0
         if discount > 0.005:
             items.append(Item("graph", f"{_name(blamed)}, which it needs, explains part of this", -discount, source="graph"))
@@ -219,11 +220,11 @@ def _confide(candidates: Sequence[Candidate]) -> None:
 def _judge(candidates: Sequence[Candidate], quiet: bool, alerts: Mapping[str, int]) -> tuple[str, str]:
     measured = [c for c in candidates if any(item.kind in ("metric", "span", "log") for item in c.items)]
     if not measured:
-        if len(alerts) == 1 and candidates and not quiet:
-            candidates[0].confidence = 0.5
-            return "determined", ""
         why = "no entity deviates from its quiet minutes" if quiet else "there is no telemetry from before it to compare with"
-        return "undetermined", f"{why}; only the alerts themselves are known"
+        hints = [
+            f"; {_name(c.entity)} {item.text}" for c in candidates if c.entity in alerts for item in c.items if item.source == "change"
+        ]
+        return "undetermined", f"{why}; only the alerts themselves are known{''.join(hints[:1])}"
     best = candidates[0]
     if best.score < _THRESHOLD:
         return "undetermined", f"no entity deviates from its quiet minutes by more than noise; {_name(best.entity)} is nearest"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from ninefold.analytics import keeping, warm
 from ninefold.analytics.findings import described, points
 from ninefold.analytics.keys import text_keys
-from ninefold.analytics.minutes import I64, Minutes, Names, times_of
+from ninefold.analytics.minutes import FORGET, I64, Minutes, Names, times_of
 from ninefold.ground.clock import MINUTE
 from ninefold.model.signal import Batch, batch_of
 
@@ -58,8 +58,11 @@ class Spans:
         self._entities = Names()
         self._short: dict[str, int] = {}
         self._groups: dict[tuple[int, str], int] = {}
+        self._pairs: list[tuple[int, str]] = []
         self._names_of: dict[int, int] = defaultdict(int)
         self._told: dict[tuple[str, int], list[int]] = {}
+        self._heard: dict[tuple[str, int], int] = {}
+        self._day = 0
         self._calls: dict[tuple[int, int], int] = {}
         self._open: dict[int, list[I64]] = defaultdict(list)
         self._open_gaps: dict[int, list[I64]] = defaultdict(list)
@@ -94,6 +97,7 @@ class Spans:
         texts = {
             "entities": self._entities.names, "short": self._short, "groups": list(self._groups), "told": list(self._told.items()),
             "calls": [[a, b, t] for (a, b), t in self._calls.items()], "clock": self._minutes.state(),
+            "heard": list(self._heard.items()), "day": self._day,
         }  # fmt: skip
         return keeping.pack(
             self.name, _VERSION, texts, keys=self._keys, facts=self._facts, waiting=self._waiting, facts_waiting=self._facts_waiting,
@@ -112,10 +116,11 @@ class Spans:
         texts, arrays = keeping.unpack(self.name, _VERSION, state)
         self._minutes = Minutes(*texts["clock"])
         self._entities, self._short = Names(texts["entities"]), texts["short"]
-        for i, (entity, name) in enumerate(texts["groups"]):
-            self._groups[entity, name] = i
-            self._names_of[entity] += 1
+        for entity, name in texts["groups"]:
+            self._new_group(entity, name)
         self._told = {(kind, number): series for (kind, number), series in texts["told"]}
+        self._heard = {(kind, number): minute for (kind, number), minute in texts.get("heard", ())}
+        self._day = texts.get("day", 0)
         self._calls = {(a, b): t for a, b, t in texts["calls"]}
         self._keys, self._facts, self._known = arrays["keys"], arrays["facts"], arrays["known"]
         self._waiting, self._facts_waiting = arrays["waiting"], arrays["facts_waiting"]
@@ -136,11 +141,14 @@ class Spans:
             if found is None and self._names_of[entity] >= NAME_LIMIT:
                 name = "(other)"
                 found = self._groups.get((entity, name))
-            if found is None:
-                found = self._groups[entity, name] = len(self._groups)
-                self._names_of[entity] += 1
-            numbers[i] = found
+            numbers[i] = self._new_group(entity, name) if found is None else found
         return numbers[inverse]
+
+    def _new_group(self, entity: int, name: str) -> int:
+        self._groups[entity, name] = len(self._pairs)
+        self._pairs.append((entity, name))
+        self._names_of[entity] += 1
+        return len(self._pairs) - 1
 
     def _link(self, rows: pa.RecordBatch, entities: I64, kinds: I64, durations: I64, times: I64) -> tuple[I64, I64]:
         """Calls (caller, callee, time) and gaps (row, callee, time, ns) found by joining the rows with their parents."""
@@ -200,9 +208,8 @@ class Spans:
             values: list[np.ndarray[Any, Any]] = []
             if minute in self._open:
                 numbers, table = _summary(np.concatenate(self._open.pop(minute), axis=1))
-                pairs = list(self._groups) if any(("", n) not in self._told for n in numbers) else []
                 for number in numbers:
-                    ids += self._tell(number, pairs, time, news)
+                    ids += self._tell(number, time, news)
                 values.append(table.ravel())
             if minute in self._open_gaps:
                 callees, medians = _medians(np.concatenate(self._open_gaps.pop(minute), axis=1))
@@ -212,30 +219,71 @@ class Spans:
             if news:
                 yield batch_of("series", _SOURCE, received, news)
             yield points(_SOURCE, received, np.array(ids, np.uint64), time, np.concatenate(values))
+            if minute // FORGET != self._day:
+                self._day = minute // FORGET
+                self._forget(minute)
 
-    def _tell(self, number: int, pairs: list[tuple[int, str]], time: int, news: list[dict[str, Any]]) -> list[int]:
-        """The series ids of a group's four measures; their descriptions go to `news` the first time."""
-        told = self._told.get(("", number))
+    def _series(self, key: tuple[str, int], time: int) -> list[int] | None:
+        """What was told under a key, unless that is so long ago that others may have forgotten it."""
+        minute = time // MINUTE
+        last, self._heard[key] = self._heard.get(key, minute), minute
+        return self._told.get(key) if minute - last <= FORGET else None
+
+    def _tell(self, number: int, time: int, news: list[dict[str, Any]]) -> list[int]:
+        """The series ids of a group's four measures; their descriptions go to `news` the first time, and after a day of silence."""
+        told = self._series(("", number), time)
         if told is None:
-            entity, name = pairs[number]
+            entity, name = self._pairs[number]
             rows = [described(m, unit, kind, self._entities.names[entity], {"span.name": name}, time) for m, unit, kind in _MEASURES]
             told = self._told["", number] = [row["series"] for row in rows]
             news += rows
         return told
 
     def _tell_gap(self, entity: int, time: int, news: list[dict[str, Any]]) -> list[int]:
-        told = self._told.get(("gap", entity))
+        told = self._series(("gap", entity), time)
         if told is None:
             row = described(*_GAP, self._entities.names[entity], {}, time)
             told = self._told["gap", entity] = [row["series"]]
             news.append(row)
         return told
 
+    def _forget(self, minute: int) -> None:
+        """Let go of span names and entities not heard for a day; the others are numbered anew."""
+        oldest = minute - FORGET
+        busy, gapped = (_numbers(opened) for opened in (self._open, self._open_gaps))
+        kept = [n for n in range(len(self._pairs)) if n in busy or self._heard.setdefault(("", n), minute) >= oldest]
+        self._calls = {pair: time for pair, time in self._calls.items() if time >= oldest * MINUTE}
+        entities = {self._pairs[n][0] for n in kept} | {entity for pair in self._calls for entity in pair} | gapped
+        if len(kept) == len(self._pairs) and len(entities | {0}) == len(self._entities.names):
+            return
+        place, group = self._entities.keep(entities), np.full(len(self._pairs), -1, np.int64)
+        group[kept] = np.arange(len(kept))
+        pairs, self._groups, self._pairs = self._pairs, {}, []
+        self._names_of.clear()
+        for n in kept:
+            self._new_group(int(place[pairs[n][0]]), pairs[n][1])
+        where = {"": group, "gap": place}
+        moved = [(kind, n, int(where[kind][n])) for kind, n in self._heard if self._heard[kind, n] >= oldest and where[kind][n] >= 0]
+        self._told = {(kind, new): self._told[kind, n] for kind, n, new in moved if (kind, n) in self._told}
+        self._heard = {(kind, new): self._heard[kind, n] for kind, n, new in moved}
+        self._calls = {(int(place[a]), int(place[b])): time for (a, b), time in self._calls.items()}
+        self._short = {name: int(place[n]) for name, n in self._short.items() if place[n] > 0}
+        for opened, numbers in ((self._open, group), (self._open_gaps, place)):
+            for chunk in (chunk for chunks in opened.values() for chunk in chunks):
+                chunk[0] = numbers[chunk[0]]
+        for table in (self._keys, self._facts, self._waiting, self._facts_waiting, self._known):
+            table[:] = 0  # spans under way hold old numbers: once a day their company is not found
+
 
 def _collect(opened: dict[int, list[I64]], minutes: I64, keep: np.ndarray[Any, Any], columns: np.ndarray[Any, Any]) -> None:
     """Put the kept columns into the list of their minute."""
     for minute in np.unique(minutes[keep]).tolist():
         opened[minute].append(columns[:, keep & (minutes == minute)].astype(np.int64))
+
+
+def _numbers(opened: Mapping[int, list[I64]]) -> set[int]:
+    """What the rows of open minutes are about."""
+    return {n for chunks in opened.values() for chunk in chunks for n in np.unique(chunk[0]).tolist()}
 
 
 def _flat(opened: dict[int, list[I64]], width: int) -> I64:

@@ -108,6 +108,20 @@ class Surges:
         self.pairs, self.moments = pairs[order], moments[order]
         self._index()
 
+    def running(self) -> set[int]:
+        """The entities of surges that go on."""
+        return set(self.pairs[self.pairs[:, 3] > 0, 0].tolist())
+
+    def renumber(self, places: I64) -> None:
+        """Take over new numbers of entities: `places` by old number, -1 for those that are forgotten."""
+        known = places[: len(self.entities)]
+        entities = np.zeros((int(places.max()) + 1, 2))
+        entities[known[known >= 0]] = self.entities[: len(known)][known >= 0]
+        keep = places[self.pairs[:, 0]] >= 0
+        self.pairs, self.moments, self.entities = self.pairs[keep], self.moments[keep], entities
+        self.pairs[:, 0] = places[self.pairs[:, 0]]
+        self._index()
+
     def _find(self, entities: I64, templates: I64) -> I64:
         """The row of each pair; a new pair is taken to have counted 0 in all minutes of its entity."""
         rows = np.empty(len(entities), np.int64)

@@ -13,6 +13,9 @@ import pyarrow.compute as pc
 
 from ninefold.ground.clock import MINUTE, SECOND, now
 
+LIMIT = 500
+"""Sources that are told apart: a sender may call itself whatever it likes. The others are counted together."""
+OTHERS = "(others)"
 _DELAYS = 1024
 _BUCKET = 5 * SECOND
 _BUCKETS = MINUTE // _BUCKET
@@ -50,7 +53,8 @@ class SignalTraffic:
 
 @dataclass(slots=True)
 class SourceTraffic:
-    """One source. Times in ns; delays (receipt minus the newest event time of a batch) in seconds, None when nothing tells them.
+    """One source. Times in ns; delays (receipt minus the newest event time of a batch) in seconds, None when nothing tells them;
+    below 0 the sender's clock is ahead, or its times are of another zone than they are taken for.
 
     `state`: flowing (something came within a minute), quiet (within fifteen), silent.
     """
@@ -92,12 +96,23 @@ class Traffic:
         with self._lock:
             source = self._sources.get(batch.source)
             if source is None:
-                source = self._sources[batch.source] = _Source(kind, received, received)
+                name = batch.source if self._room(received) else OTHERS
+                source = self._sources.setdefault(name, _Source(kind, received, received))
             source.last = max(source.last, received)
             source.rows[batch.signal] = source.rows.get(batch.signal, 0) + rows
             _add_recent(source.recent, received // _BUCKET, batch.signal, rows)
             if delay_s is not None:
                 source.delays.append(delay_s)
+
+    def _room(self, at: int) -> bool:
+        """Whether there is room for one more source; the one silent for longest makes some."""
+        if len(self._sources) < LIMIT:
+            return True
+        oldest = min(self._sources, key=lambda name: self._sources[name].last)
+        if at - self._sources[oldest].last < _QUIET:
+            return False
+        del self._sources[oldest]
+        return True
 
     def table(self, at: int = 0) -> list[SourceTraffic]:
         """Every source as it stands at `at` (ns; 0 = now), by name."""
@@ -116,7 +131,7 @@ class Traffic:
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go on from a snapshot, adding what has come since."""
         with self._lock:
-            for name, saved in snapshot.items():
+            for name, saved in sorted(snapshot.items(), key=lambda item: -item[1]["last"])[:LIMIT]:
                 source = self._sources.setdefault(name, _Source(saved["kind"], saved["first"], saved["last"]))
                 source.first, source.last = min(source.first, saved["first"]), max(source.last, saved["last"])
                 for signal, rows in saved["rows"].items():
@@ -127,7 +142,7 @@ def _delay_s(batch: Arrived) -> float | None:
     if batch.signal in _UNTIMED:
         return None
     newest = int(pc.max(batch.rows.column("time").cast(pa.int64())).as_py())
-    return max(0.0, (batch.received - newest) / SECOND)
+    return (batch.received - newest) / SECOND
 
 
 def _add_recent(recent: dict[tuple[int, str], int], bucket: int, signal: str, rows: int) -> None:

@@ -23,9 +23,11 @@ from ninefold.store.records.incidents import (
     IncidentEvent,
     Ledger,
     RelationRow,
+    Ticket,
     Timeline,
     incident_key,
 )  # fmt: skip
+from ninefold.store.records.workflows import Approval, Run
 
 RULES_KEPT = 200
 _CHUNK = 800
@@ -62,9 +64,10 @@ def write_alerts(session: Session, rows: Mapping[str, Row], decisions: Iterable[
             state = states[alert.fingerprint] = {
                 "fingerprint": alert.fingerprint, "entity": row.entity, "kind": row.kind, "rule": alert.rule, "title": row.title,
                 "severity": row.severity, "status": row.status, "first": row.time, "last": row.time, "count": 0,
-                "incident": number, "last_event": row.id,
+                "incident": number, "last_event": row.id, "heard": 0,
             }  # fmt: skip
         state["count"] += 1
+        state["heard"] = max(state["heard"], row.received)
         state["first"] = min(state["first"], row.time)
         if row.time >= state["last"]:
             state.update(status=row.status, severity=row.severity, title=row.title, last=row.time, last_event=row.id)
@@ -82,11 +85,39 @@ def write_alerts(session: Session, rows: Mapping[str, Row], decisions: Iterable[
                 "first": case((new.first < old.first, new.first), else_=old.first),
                 "last": case((newer, new.last), else_=old.last),
                 "incident": func.coalesce(new.incident, old.incident),
+                "heard": case((new.heard > old.heard, new.heard), else_=old.heard),
                 **{name: case((newer, new[name]), else_=old[name]) for name in ("status", "severity", "title", "last_event")},
             },
         ),
         list(states.values()),
     )
+
+
+def hear(session: Session, correlator: Correlator, rows: Iterable[Row]) -> list[Incident]:
+    """Alerts told again in the events already known: they still fire, and nothing else is to be written down. Returns incidents that
+    were given up although one of these alerts goes on."""
+    told: dict[str, int] = {}
+    for row in rows:
+        if row.kind == "alert" and row.status and row.status != "resolved":
+            mark = row.fingerprint or row.id
+            told[mark] = max(told.get(mark, 0), row.received)
+    if not told:
+        return []
+    later = update(_ALERTS).where(_ALERTS.c.fingerprint == bindparam("mark"), _ALERTS.c.heard < bindparam("at"))
+    session.execute(later.values(heard=bindparam("at")), [{"mark": mark, "at": received} for mark, received in told.items()])
+    lost = [mark for mark, received in told.items() if not correlator.hear(mark, received)]
+    by_itself = (Incident.status == RESOLVED, Incident.resolved == Incident.last_event, Incident.merged_into.is_(None))
+    found: dict[int, Incident] = {}
+    for some in chunks(lost):
+        firing = select(AlertState.incident).where(AlertState.fingerprint.in_(some), AlertState.status != "resolved")
+        found.update((incident.id, incident) for incident in session.scalars(select(Incident).where(*by_itself, Incident.id.in_(firing))))
+    return list(found.values())
+
+
+def readopt(session: Session, correlator: Correlator, incident: Incident) -> None:
+    """Put a resolved incident that is open again back into the correlator."""
+    states = session.scalars(select(AlertState).where(AlertState.incident == incident.id).order_by(AlertState.first))
+    adopt(correlator, incident, list(states))
 
 
 def write_relations(session: Session, relations: Sequence[Relation]) -> None:
@@ -145,8 +176,11 @@ def merge(session: Session, merged: dict[int, int], pages: Pages) -> None:
         title = f"{incident_key(old)} is part of {incident_key(new)}: a late alert joined them"
         for number in (old, new):
             pages.line(number, gone.last_event, "merged", title)
+        for record in (Ticket, Run, Approval):
+            # Whoever works on the dissolved incident works on the other one now.
+            session.execute(update(record).where(record.incident == old).values(incident=new))
         if not gone.pending:
-            pages.changed("resolved", gone, merged_into=incident_key(new))
+            pages.changed("merged", gone, merged_into=incident_key(new))
 
 
 def reflect(session: Session, outcome: Outcome, min_alerts: int, position: int, pages: Pages) -> list[Incident]:
@@ -178,6 +212,7 @@ def _copy(group: Group, incident: Incident) -> None:
     incident.title, incident.severity, incident.entity = group.lead.title or group.lead.rule, group.severity, next(iter(group.entities), "")
     incident.component, incident.opened, incident.first_event = group.component, group.first, group.first
     incident.last_event, incident.alerts, incident.entities = group.heard, group.count, len(group.entities)
+    incident.held = group.held
     rules = [f"{entity}|{rule}" for (entity, rule), _ in zip(group.pairs, range(RULES_KEPT), strict=False)]
     if rules != incident.rules:
         incident.rules = rules
@@ -205,12 +240,15 @@ def adopt(correlator: Correlator, incident: Incident, states: Sequence[AlertStat
     ]
     lead = min(alerts, key=lambda alert: (alert.severity != incident.severity, alert.time))
     last = max([incident.first_event, *(state.first for state in states)])
-    group = Group(incident.id, incident.component, incident.first_event, last, lead)
-    group.heard, group.count = incident.last_event, incident.alerts
+    # The topology may have renamed the component since the incident was written.
+    component = correlator.topology.component(incident.entity) if incident.entity else incident.component
+    group = Group(incident.id, component, incident.first_event, last, lead)
+    group.heard, group.count, group.held = incident.last_event, incident.alerts, incident.held
     for alert, state in zip(alerts, states, strict=False):
         group.members[alert.fingerprint] = Member(alert, state.first, state.last, state.count)
         group.count_in(alert)
-    correlator.adopt(group, {state.fingerprint: (state.last, state.status != "resolved") for state in states})
+    heard = {state.fingerprint: state.heard for state in states}
+    correlator.adopt(group, {state.fingerprint: (state.last, state.status != "resolved") for state in states}, heard)
 
 
 def _alert(state: AlertState) -> Alert:

@@ -33,8 +33,8 @@ SELECT cityHash64(trace_id, span_id) AS id, if(parent_span_id = '', 0, cityHash6
   toString(entity) AS entity, toString(name) AS name, <bucket> AS bucket, duration, status = 'error' AS error
 FROM span WHERE <range> <inside> <chosen> AND cityHash64(trace_id) % {sample:UInt64} = 0"""
 _BODY = """
-SELECT pattern, any(body) AS body, count() AS lines FROM log WHERE <range> <inside> AND <bucket> IN {chosen:Array(Int32)}
-GROUP BY pattern ORDER BY lines DESC LIMIT {limit:UInt32}"""
+SELECT pattern, min(body) AS body, count() AS lines FROM log WHERE <range> <inside> AND <bucket> IN {chosen:Array(Int32)}
+GROUP BY pattern ORDER BY lines DESC, pattern LIMIT {limit:UInt32}"""
 _LOG = """
 SELECT toString(entity) AS entity, if(span_id = '', 0, cityHash64(trace_id, span_id)) AS span, pattern, <bucket> AS bucket,
   toInt64(count()) AS count, max(severity_number) AS severity
@@ -79,7 +79,8 @@ class Gather:
         self._sample = max(1, -(-sum(sizes[bucket] for bucket in chosen) // _SPANS))
         if not chosen:
             return SPANS.empty_table()
-        return self._home(self._ask(_SPAN, chosen=chosen, sample=self._sample).select(SPANS.names).cast(SPANS))
+        spans = self._ask(_SPAN, chosen=chosen, sample=self._sample).select(SPANS.names).cast(SPANS)
+        return self._home(_sorted(spans, "id", "parent", "bucket", "entity", "name", "duration"))
 
     def logs(self) -> tuple[pa.Table, dict[int, str]]:
         """Lines by entity, span and template, and the templates' texts. Patterns that are one template are counted together."""
@@ -89,7 +90,7 @@ class Gather:
             return LOGS.empty_table(), {}
         sample = max(self._sample, -(-sum(sizes[bucket] for bucket in chosen) // _LINES))
         same, texts = _templates(self._ask(_BODY, chosen=chosen, limit=_PATTERNS))
-        table = self._ask(_LOG, chosen=chosen, sample=sample).select(LOGS.names).cast(LOGS)
+        table = _sorted(self._ask(_LOG, chosen=chosen, sample=sample).select(LOGS.names).cast(LOGS), "span", "pattern", "bucket", "entity")
         known = pa.array([same.get(number, number) for number in table.column("pattern").to_pylist()], pa.uint64())
         return self._home(table.set_column(LOGS.get_field_index("pattern"), LOGS.field("pattern"), known)), texts
 
@@ -140,6 +141,11 @@ class Gather:
         names = pa.array([self._homes.get(name, name) for name in coded.dictionary.to_pylist()], pa.string())
         place = table.schema.get_field_index("entity")
         return table.set_column(place, table.schema.field(place), names.take(coded.indices))
+
+
+def _sorted(table: pa.Table, *keys: str) -> pa.Table:
+    """The rows in an order of their own: the store gives them in whichever order its threads found them."""
+    return table.sort_by([(key, "ascending") for key in keys])
 
 
 def _templates(bodies: pa.Table) -> tuple[dict[int, int], dict[int, str]]:

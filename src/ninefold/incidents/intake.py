@@ -17,6 +17,9 @@ from ninefold.model.topology import Relation
 CORRELATED = frozenset(("alert", "anomaly"))
 CHANGES = frozenset(("change", "deployment"))
 TRUTH = "truth"
+OWN = ("incident", "workflow", "approval")
+"""Kinds that tell of Ninefold's own doings; from anybody else such an event is an event like any other."""
+_OURS = "ninefold"
 INCIDENT = "ninefold.incident"
 _RULE = ("alertname", "rule", "ninefold.rule", "check")
 _SUMMARY = re.compile(r"[._](?:p\d{1,3}|quantile|mean|avg|max|min|median)$")
@@ -43,6 +46,9 @@ class Row:
     fingerprint: str
     attributes: dict[str, str]
     position: int
+    received: int
+    ours: bool
+    """Ninefold itself wrote it, so that what it says of incidents and people can be believed."""
 
     def alert(self) -> Alert:
         """What the correlator needs of it. Without a fingerprint it is like nothing but itself."""
@@ -59,6 +65,7 @@ class Row:
             bool(self.status),
             _seconds(attributes) or (_ANOMALY_INTERVAL_S if self.kind == "anomaly" else 0.0),
             tuple(f"{key} {attributes[key]}" for key in _LINKS if key in attributes),
+            self.received if self.kind == "alert" else 0,
         )
 
     def event(self) -> dict[str, Any]:
@@ -105,11 +112,12 @@ def _rows(batch: Batch) -> Iterator[Row]:
     column = {name: batch.rows.column(name) for name in batch.rows.schema.names}
     texts = [column[n].to_pylist() for n in ("kind", "source", "source_id", "entity", "title", "body", "severity", "status", "fingerprint")]
     times = column["time"].cast(pa.int64()).to_pylist()
+    ours = batch.source.partition(".")[0] == _OURS
     for id_, time, attributes, kind, source, source_id, entity, title, body, severity, status, fingerprint in zip(
         column["id"].to_pylist(), times, column["attributes"].to_pylist(), *texts, strict=True
     ):
-        rest = (severity, status, fingerprint, dict(attributes), batch.position)
-        yield Row(id_, time, kind, source, source_id, entity, title, body[:_BODY_LIMIT], *rest)
+        rest = (severity, status, fingerprint, dict(attributes), batch.position, batch.received, ours)
+        yield Row(id_, time, kind if ours or kind not in OWN else "event", source, source_id, entity, title, body[:_BODY_LIMIT], *rest)
 
 
 def relations(batches: Iterable[Batch]) -> list[Relation]:

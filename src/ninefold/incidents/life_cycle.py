@@ -11,7 +11,7 @@ import time as wall
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from ninefold.analytics.correlate import Correlator
@@ -31,7 +31,6 @@ from ninefold.store.records.incidents import (
     ACKNOWLEDGED,
     OPEN,
     RESOLVED,
-    AlertState,
     Change,
     Incident,
     Ticket,
@@ -149,9 +148,11 @@ class Incidents:
             return
         fresh = [batch for batch in batches if batch.position == 0 or batch.position > done]
         pages = Pages()
-        folding.write_relations(session, self._relate(correlator, fresh, pages))
+        folding.write_relations(session, self._relate(session, correlator, fresh, pages))
         rows = intake.rows(fresh)
         seen = folding.known(session, [row.id for row in rows])
+        for incident in folding.hear(session, correlator, (row for row in rows if row.id in seen)):
+            self._again(session, correlator, incident, pages)
         rows = [row for row in rows if row.id not in seen]
         self._take_changes(session, correlator, [row for row in rows if row.kind in intake.CHANGES or row.kind == intake.TRUTH], pages)
         self._take_alerts(session, correlator, [row for row in rows if row.kind in intake.CORRELATED], position, pages)
@@ -159,7 +160,17 @@ class Incidents:
         pages.write(session)
         session.merge(Position(reader=READER, position=max(position, done)))
 
-    def _relate(self, correlator: Correlator, batches: Sequence[Batch], pages: Pages) -> list[Any]:
+    def _again(self, session: Session, correlator: Correlator, incident: Incident, pages: Pages) -> None:
+        """An incident that was given up after hours of silence is open again: one of its alerts is told as before."""
+        incident.status, incident.resolved = OPEN, None
+        folding.readopt(session, correlator, incident)
+        text = "its alerts had not been told of for hours, and now one is told again"
+        pages.decided(incident.id, "", now(), "correlate", f"reopened {incident_key(incident.id)}: {text}")
+        if not incident.pending:
+            pages.line(incident.id, now(), "reopened", f"Reopened: {text}", actor="ninefold")
+            pages.changed("reopened", incident)
+
+    def _relate(self, session: Session, correlator: Correlator, batches: Sequence[Batch], pages: Pages) -> list[Any]:
         relations = intake.relations(batches)
         before = {group.number: group.component for group in correlator.groups()} if relations else {}
         fresh = correlator.relate(relations)
@@ -167,6 +178,7 @@ class Incidents:
             if before[group.number] != group.component:
                 text = f"the topology grew: its component is now {group.component}; open incidents there stay apart"
                 pages.decided(group.number, "", group.last, "correlate", text)
+                session.execute(update(Incident).where(Incident.id == group.number).values(component=group.component))
         return relations
 
     def _take_alerts(self, session: Session, correlator: Correlator, rows: Sequence[Row], position: int, pages: Pages) -> None:
@@ -237,25 +249,28 @@ class Incidents:
                 pages.told(number, row, actor=row.attributes.get("actor", ""))
 
     def _incident_of(self, session: Session, row: Row) -> int | None:
+        """The incident an event reports on. Only Ninefold itself and the trackers of its own tickets are believed: whoever may
+        send data could otherwise write into anybody's story."""
         ticket = session.get(Ticket, (row.source, row.source_id)) if row.kind == "ticket" else None
         if ticket is not None:
             ticket.status = row.status or ticket.status
             return ticket.incident
         try:
-            return incident_number(row.attributes[intake.INCIDENT])
+            return incident_number(row.attributes[intake.INCIDENT]) if row.ours else None
         except (KeyError, NotFound):
             return None
 
     def analyse_due(self) -> int:
         """Seek the cause of incidents whose events changed and whose telemetry has reached the store; returns how many."""
-        done, stored = 0, self._store_position()
+        done, stored, rested = 0, self._store_position(), wall.monotonic() - _AGAIN_S
+        self._analysed = {number: when for number, when in list(self._analysed.items()) if when > rested}
         with self._records.reading() as session:
             wanted = select(Incident).where(Incident.due, Incident.merged_into.is_(None), Incident.position <= stored)
             likely = or_(~Incident.pending, Incident.severity == "high")
-            due = list(session.scalars(wanted.where(likely).order_by(Incident.last_event.desc()).limit(20)))
+            # In a storm those that were just explained must not crowd out the others.
+            ready = or_(Incident.id.not_in(list(self._analysed)), Incident.status == RESOLVED)
+            due = list(session.scalars(wanted.where(likely, ready).order_by(Incident.last_event.desc()).limit(20)))
         for incident in due:
-            if wall.monotonic() - self._analysed.get(incident.id, -_AGAIN_S) < _AGAIN_S and incident.status != RESOLVED:
-                continue
             self._analysed[incident.id] = wall.monotonic()
             self._explain(incident)
             done += 1
@@ -329,6 +344,7 @@ class Incidents:
             if incident.status == RESOLVED:
                 raise Conflict(f"{key} is already resolved")
             incident.status, incident.resolved, incident.fixed_by = RESOLVED, now(), note or incident.fixed_by
+            incident.held = False
             return f"Resolved by {actor}"
 
         with self._lock:
@@ -337,7 +353,8 @@ class Incidents:
             return incident
 
     def reopen(self, key: str, actor: str, note: str = "", version: int | None = None) -> Incident:
-        """It is not over after all; its alerts find it again.
+        """It is not over after all; its alerts find it again. It stays open until a person resolves it, or until something new
+        fires and ends.
 
         Raises:
             NotFound, Conflict: as for `acknowledge`; Conflict also when it is open.
@@ -349,7 +366,7 @@ class Incidents:
                 raise Refused(f"{key} is part of {incident_key(incident.merged_into)}; reopen that one")
             if incident.status != RESOLVED:
                 raise Conflict(f"{key} is not resolved")
-            incident.status, incident.resolved = OPEN, None
+            incident.status, incident.resolved, incident.held = OPEN, None, True
             return f"Reopened by {actor}"
 
         with self._lock:
@@ -357,8 +374,7 @@ class Incidents:
             correlator = self._ready()
             if correlator.group(incident.id) is None:
                 with self._records.reading() as session:
-                    states = session.scalars(select(AlertState).where(AlertState.incident == incident.id).order_by(AlertState.first))
-                    folding.adopt(correlator, incident, list(states))
+                    folding.readopt(session, correlator, incident)
             return incident
 
     def assign(self, key: str, actor: str, owner: str, note: str = "", version: int | None = None) -> Incident:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 
 from sqlalchemy import String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from ninefold.ground.clock import now
-from ninefold.store.records.base import Base
+from ninefold.ground.errors import Conflict, NotFound, Refused
+from ninefold.store.records.base import Audit, Base
 
 ROLES = ("ingest", "viewer", "operator", "admin")
 """Least to most: `ingest` only delivers data; `viewer` reads; `operator` also acts, approves and mutes; `admin` also manages."""
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,79}"
+"""What a token may be called: what a path, a command line and a log can hold without quoting."""
 
 
 class Token(Base):
@@ -41,6 +45,34 @@ def create_token(session: Session, name: str, role: str) -> str:
     secret = f"n9_{secrets.token_urlsafe(32)}"
     session.add(Token(name=name, role=role, digest=_digest(secret)))
     return secret
+
+
+def make_token(session: Session, name: str, role: str, actor: str) -> str:
+    """Make a token as somebody's doing, with its audit row; returns the secret.
+
+    Raises:
+        Refused: the name has other characters than it may have.
+        Conflict: there is a token of this name, or there was.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise Refused(f"the name {name!r} must be 1 to 80 letters, digits and ._@- and begin with a letter or a digit")
+    if session.get(Token, name) is not None:
+        raise Conflict(f"a token named {name!r} exists; choose another name")
+    session.add(Audit(actor=actor, action="token created", target=name, detail={"role": role}))
+    return create_token(session, name, role)
+
+
+def revoke_token(session: Session, name: str, actor: str) -> None:
+    """Revoke a token, with its audit row.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    token = session.get(Token, name)
+    if token is None:
+        raise NotFound(f"there is no token named {name!r}")
+    token.revoked = token.revoked or now()
+    session.add(Audit(actor=actor, action="token revoked", target=name))
 
 
 def find_token(session: Session, secret: str) -> Token | None:

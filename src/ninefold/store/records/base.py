@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, Engine, Integer, String, create_engine, event, func, select
+from sqlalchemy.exc import OperationalError, TimeoutError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
 from ninefold.ground.clock import now
-from ninefold.ground.errors import ConfigError, Conflict
+from ninefold.ground.errors import ConfigError, Conflict, Unavailable
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """An auto-incrementing 64-bit key on both databases."""
+_WAIT_MS = 10_000
+"""How long a writer waits for the one before it."""
+_WRITER = 0x39666F72  # any fixed number
 
 
 class Base(DeclarativeBase):
@@ -85,6 +89,8 @@ class Records:
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "connect", _sqlite_pragmas)
             event.listen(self.engine, "begin", _sqlite_begin)
+        else:
+            event.listen(self.engine, "begin", _server_begin)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         self._readers = sessionmaker(self.engine.execution_options(ninefold_read=True), expire_on_commit=False)
 
@@ -94,8 +100,9 @@ class Records:
 
         Raises:
             Conflict: another transaction changed a versioned row first.
+            Unavailable: the database cannot be reached or written now.
         """
-        with self._sessions() as session:
+        with _there(), self._sessions() as session:
             try:
                 with session.begin():
                     yield session
@@ -104,8 +111,12 @@ class Records:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session for reading only: a snapshot that never waits for a writer; nothing is committed."""
-        with self._readers() as session:
+        """A session for reading only: a snapshot that never waits for a writer; nothing is committed.
+
+        Raises:
+            Unavailable: the database cannot be reached now.
+        """
+        with _there(), self._readers() as session:
             yield session
 
     def outbox(self, after: int, limit: int = 500) -> list[Outbox]:
@@ -123,10 +134,20 @@ class Records:
         self.engine.dispose()
 
 
+@contextmanager
+def _there() -> Iterator[None]:
+    """A database that is locked, gone or full is a reason to try again, never the fault of what was to be written."""
+    try:
+        yield
+    except (OperationalError, TimeoutError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise Unavailable(f"the records database cannot be used now: {cause}; try again", retry_after_s=2) from error
+
+
 def _sqlite_pragmas(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself; _sqlite_begin does
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_WAIT_MS}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -134,3 +155,11 @@ def _sqlite_pragmas(connection: Any, _: Any) -> None:
 def _sqlite_begin(connection: Any) -> None:
     # A writer takes the write lock first, so two transactions never deadlock by both upgrading from reading.
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("ninefold_read") else "BEGIN IMMEDIATE")
+
+
+def _server_begin(connection: Any) -> None:
+    # One writer at a time here too: a row's number is given when it is written, and whoever follows the feed by number would pass a
+    # row that is committed after a later one.
+    if connection.dialect.name == "postgresql" and not connection.get_execution_options().get("ninefold_read"):
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_WAIT_MS}")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER})")

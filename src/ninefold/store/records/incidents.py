@@ -53,6 +53,8 @@ class Incident(Base):
     last_event: Mapped[int]
     acknowledged: Mapped[int | None] = mapped_column(default=None)
     resolved: Mapped[int | None] = mapped_column(default=None)
+    held: Mapped[bool] = mapped_column(default=False)
+    """A person reopened it and nothing new has fired since: it does not resolve by itself."""
     owner: Mapped[str] = mapped_column(String, default="")
     alerts: Mapped[int] = mapped_column(default=0)
     """Alert events folded in, repeats included."""
@@ -103,6 +105,8 @@ class AlertState(Base):
     count: Mapped[int]
     incident: Mapped[int | None]
     last_event: Mapped[str] = mapped_column(String)
+    heard: Mapped[int] = mapped_column(default=0)
+    """When it was last told, by the clock of receipt; a firing alert is told again and again in the same event."""
     __table_args__ = (Index("alert_state_incident", "incident", "status"),)
 
 
