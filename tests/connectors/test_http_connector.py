@@ -112,6 +112,23 @@ def test_configured_headers_are_sent_and_kept_secret(site: str) -> None:
     assert "s3cret" not in repr(Http.Config.model_validate({"allowed_urls": [site], **config}))
 
 
+def test_configured_headers_go_to_the_base_url_only(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # what the environment says is not the configuration
+    config = {"base_url": f"{site}/api", "allowed_urls": [f"{site}/more"], "headers": {"Authorization": "Bearer s3cret"}}
+    for url in ("/x", f"{site}/api/x", f"{site}/more/x"):
+        call(site, "get", {"url": url, "headers": {"X-One": "1"}}, **config)
+    assert [(seen["headers"].get("authorization"), seen["headers"]["x-one"]) for seen in Handler.seen] == [
+        ("Bearer s3cret", "1"), ("Bearer s3cret", "1"), (None, "1"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("verb", "carried_out"), [("get", False), ("post", True)])
+def test_an_answer_too_large_says_whether_something_happened(site: str, verb: str, carried_out: bool) -> None:
+    with pytest.raises(Refused, match="more than 1000 bytes") as told:
+        call(site, verb, {"url": f"{site}/api/large"}, limit_bytes=1000)
+    assert told.value.carried_out == carried_out
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -83,6 +83,19 @@ def test_what_rt_refuses_with_a_200_is_found_out(tracker: Tracker) -> None:
     use(tracker, story)
 
 
+def test_a_ticket_that_was_opened_otherwise_than_asked_is_there_all_the_same(tracker: Tracker) -> None:
+    async def story(desk: RequestTracker) -> None:
+        with pytest.raises(Refused, match="custom field missing") as told:
+            await desk.create(Create(subject="x", reference=reference(), fields={"missing": "x"}))
+        assert told.value.carried_out
+        assert told.value.answer is not None
+        ticket = told.value.answer["ticket"]
+        assert told.value.answer["url"] == f"{tracker.url}/Ticket/Display.html?id={ticket}"
+        assert (await desk.read(Find(ticket=ticket))).subject == "x"
+
+    use(tracker, story)
+
+
 def test_a_change_meanwhile_is_a_conflict(tracker: Tracker) -> None:
     async def story(desk: RequestTracker) -> None:
         made = await desk.create(Create(subject="x", reference=reference()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -24,6 +25,15 @@ def run(commands: dict[str, Any], verb: str, command: str, **arguments: Any) -> 
     connector = Shell(Shell.Config.model_validate({"commands": commands}))
     action = connector.actions()[verb]
     return asyncio.run(action.call(connector, action.ask.model_validate({"command": command, "arguments": arguments})))
+
+
+def gone(child: int) -> None:
+    """Wait until a process has ended."""
+    deadline = time.monotonic() + 5
+    with contextlib.suppress(FileNotFoundError):
+        while "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+            assert time.monotonic() < deadline, "the command's child lives on"
+            time.sleep(0.02)
 
 
 def test_a_command_gives_its_output_and_code() -> None:
@@ -134,11 +144,23 @@ def test_a_command_without_end_is_stopped_with_all_it_started(verb: str, error: 
     with pytest.raises(error, match=r"was stopped after 1\.5 s"):
         run({"c": {"argv": [PYTHON, "-c", code], "risk": "read", "timeout_s": 1.5}}, verb, "c")
     assert time.monotonic() - started < 10
-    child = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
-        assert time.monotonic() < deadline, "the command's child lives on"
-        time.sleep(0.02)
+    gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_command_is_over_when_it_ends_whatever_it_left_running(tmp_path: Path) -> None:
+    code = f"sleep 60 & echo $! > {tmp_path / 'pid'}; echo ok"
+    started = time.monotonic()
+    output = run({"c": {"argv": ["sh", "-c", code], "risk": "write", "timeout_s": 30}}, "change", "c")
+    assert (output.exit_code, output.stdout) == (0, "ok\n")
+    assert time.monotonic() - started < 10
+    gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize(("risk", "carried_out"), [("read", False), ("write", True)])
+def test_a_command_that_failed_may_have_changed_something(risk: str, carried_out: bool) -> None:
+    with pytest.raises(Refused, match="ended with code 3") as told:
+        run({"c": {"argv": ["sh", "-c", "exit 3"], "risk": risk}}, "run", "c")
+    assert told.value.carried_out == carried_out
 
 
 def test_a_command_sees_no_more_of_the_environment_than_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

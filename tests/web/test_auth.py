@@ -86,6 +86,20 @@ def test_basic_auth_carries_the_token_as_password(client: TestClient, secrets: d
         assert client.get("/see", headers={"Authorization": f"Basic {bad}"}).status_code == 401
 
 
+def test_a_password_the_browser_sends_by_itself_acts_only_from_here(client: TestClient, secrets: dict[str, str]) -> None:
+    basic = {"Authorization": "Basic " + base64.b64encode(f":{secrets['operator']}".encode()).decode()}
+    assert client.post("/do", headers=basic).status_code == 200
+    assert client.post("/do", headers={**basic, "Origin": "http://testserver"}).status_code == 200
+    for origin in ("http://evil.example", "null"):
+        assert client.post("/do", headers={**basic, "Origin": origin}).status_code == 403
+        assert client.post("/do", headers={**bearer(secrets["operator"]), "Origin": origin}).status_code == 200
+
+
+def test_a_browser_is_not_made_to_ask_for_a_password_for_the_api(client: TestClient) -> None:
+    assert client.get("/api/v1/me").headers["www-authenticate"] == 'Bearer realm="ninefold"'
+    assert "Basic" in client.get("/see").headers["www-authenticate"]
+
+
 def test_the_consoles_session_is_a_strict_cookie_that_other_sites_cannot_use(client: TestClient, secrets: dict[str, str]) -> None:
     opened = client.post("/api/v1/session", json={"token": secrets["operator"]})
     assert opened.json() == {"name": "operator", "role": "operator"}
@@ -114,6 +128,20 @@ def test_tokens_are_made_listed_and_revoked_and_never_stored(client: TestClient,
     with records.reading() as open_session:
         dump = str(open_session.execute(text("select * from token")).all())
     assert not any(secret in dump for secret in [*secrets.values(), made["token"]])
+
+
+@pytest.mark.parametrize("name", ["a/b", "", ".", "..", "a b", "a%2Fb", "-x", "x" * 81, "a\n"])
+def test_a_token_has_a_name_that_every_command_can_say(client: TestClient, secrets: dict[str, str], name: str) -> None:
+    made = client.post("/api/v1/tokens", json={"name": name, "role": "viewer"}, headers=bearer(secrets["admin"]))
+    assert made.status_code == 422
+
+
+def test_a_token_with_an_older_name_can_be_revoked(client: TestClient, secrets: dict[str, str], records: Records) -> None:
+    with records.session() as open_session:
+        old = create_token(open_session, "a/b c", "viewer")
+    assert client.get("/see", headers=bearer(old)).status_code == 200
+    assert client.delete("/api/v1/tokens/a%2Fb%20c", headers=bearer(secrets["admin"])).status_code == 204
+    assert client.get("/see", headers=bearer(old)).status_code == 401
 
 
 def test_errors_are_problems_and_tell_nothing_of_the_inside(client: TestClient) -> None:

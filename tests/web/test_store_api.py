@@ -18,6 +18,7 @@ from ninefold.ground.clock import SECOND, iso, now
 from ninefold.ground.traffic import Traffic
 from ninefold.model.signal import METRIC, TIME, Batch, batch_of, quarantine
 from ninefold.normalise import Normaliser
+from ninefold.store import points
 from ninefold.store.records.access import ROLES, create_token
 from ninefold.store.records.base import Base, Records
 from ninefold.store.telemetry import Telemetry
@@ -179,6 +180,42 @@ def test_without_a_window_everything_stored_is_drawn(client: TestClient) -> None
     answer = client.get(f"/api/v1/series/{GAUGE}/points", params={"points": 100}).json()
     assert answer["samples"] == COUNT
     assert len(answer["time"]) <= 100
+
+
+def test_a_step_says_what_is_measured(client: TestClient) -> None:
+    asked = {"from": iso(END - 1800 * SECOND), "step": 5}
+    answer = client.get(f"/api/v1/series/{GAUGE}/points", params=asked).json()
+    assert (answer["resolution"], answer["samples"], answer["step_s"]) == ("raw", 121, 15.0)
+    assert len(answer["time"]) == 361
+    assert answer["measured"] == [True, *([False, False, True] * 120)]
+    assert None not in answer["value"]
+    value, low, high = (answer[name] for name in ("value", "low", "high"))
+    assert all(a <= b <= c for a, b, c in zip(low, value, high, strict=True))
+    whole = client.get(f"/api/v1/series/{GAUGE}/points", params={**asked, "step": 300}).json()
+    assert all(whole["measured"])
+    assert len(whole["time"]) == 7
+    too_many = client.get(f"/api/v1/series/{GAUGE}/points", params={"step": 1})
+    assert (too_many.status_code, too_many.json()["where"]) == (400, "step")
+
+
+def test_more_samples_than_can_be_judged_come_from_the_roll_ups(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points.read, "__kwdefaults__", {**(points.read.__kwdefaults__ or {}), "rows": 1000})
+    answer = client.get(f"/api/v1/series/{GAUGE}/points", params={"points": 200}).json()
+    assert (answer["resolution"], answer["step_s"]) == ("1h", 3600.0)
+    assert answer["samples"] == COUNT
+    assert max(answer["high"]) == 400e6, "the spike survives"
+    counter = client.get(f"/api/v1/series/{COUNTER}/points").json()
+    assert counter["resolution"] == "1h"
+    assert np.mean(counter["value"][1:]) == pytest.approx(2.0, rel=0.1), "30 in 15 s"
+
+
+def test_a_query_may_be_given_less_time(client: TestClient) -> None:
+    slow = {"sql": "SELECT sum(cityHash64(number)) FROM numbers(100000000000)", "timeout_s": 0.3}
+    for accept in ("application/json", "text/csv"):
+        answer = client.post("/api/v1/query", json=slow, headers={"Accept": accept})
+        assert answer.status_code == 403
+        assert "takes too long" in answer.text
+    assert client.post("/api/v1/query", json={"sql": "SELECT 1", "timeout_s": 1000}).status_code == 422
 
 
 def test_an_empty_window_is_empty_and_an_unknown_series_is_not_found(client: TestClient) -> None:

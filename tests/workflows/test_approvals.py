@@ -199,7 +199,7 @@ def test_the_global_stop_holds_between_steps_and_outlives_a_restart(shop: Worksh
         async with shop.running(workflow(steps)) as engine:
             number = shop.incident()
             await until(lambda: shop.steps().get("a") and shop.steps()["a"].status == "verifying")
-            engine.stop("stopped by alice")
+            engine.stop("stopped by alice", "alice")
             await until(lambda: shop.runs()[0].status == "queued")
             with pytest.raises(Refused, match="stopped by alice"):
                 engine.start("flow", number, "bob")
@@ -210,7 +210,7 @@ def test_the_global_stop_holds_between_steps_and_outlives_a_restart(shop: Worksh
             assert [run.status for run in shop.runs()] == ["queued"]
             with shop.records.session() as session:
                 session.execute(update(Incident).values(severity="info"))
-            engine.stop("")
+            engine.stop("", "alice")
             await until(finished(shop))
 
     asyncio.run(main())

@@ -154,7 +154,7 @@ def test_an_overlooked_change_is_found_again(shop: Workshop) -> None:
 def test_a_new_workflow_is_not_responsible_for_what_was_before_it(shop: Workshop) -> None:
     shop.incident()
     decide(shop, workflow(NOTE))
-    engine = shop.engine(workflow(NOTE), workflow(NOTE, name="young"))
+    engine = shop.engine(workflow(NOTE), workflow(NOTE, name="young"), new=True)
     engine._dispatcher.open()
     engine._dispatcher.follow()
     assert engine._dispatcher.reconcile() == 0
@@ -165,6 +165,38 @@ def test_a_new_workflow_is_not_responsible_for_what_was_before_it(shop: Workshop
         ("flow", "INC-2 opened"),
         ("young", "INC-2 opened"),
     ]
+
+
+def test_a_new_workflow_does_nothing_about_what_nobody_had_read_yet(shop: Workshop) -> None:
+    shop.incident()
+    engine = shop.engine(workflow(NOTE), new=True)
+    engine._dispatcher.open()
+    assert (engine._dispatcher.follow(), engine._dispatcher.reconcile(), shop.verdicts()) == (0, 0, [])
+    shop.incident()
+    assert engine._dispatcher.follow() == 1
+
+
+def test_an_edited_workflow_takes_over_where_the_older_version_was(shop: Workshop) -> None:
+    decide(shop, workflow(NOTE))
+    shop.incident()
+    assert decide(shop, workflow(NOTE, extra="description: edited")) == [("flow", "started", "INC-1 opened")]
+
+
+def test_the_position_is_kept_although_nothing_concerned_a_workflow(shop: Workshop) -> None:
+    async def main() -> None:
+        async with shop.running(workflow(NOTE)) as engine:
+            shop.incident("acknowledged")
+            await until(lambda: engine._dispatcher._after == 1)
+
+    asyncio.run(main())
+    assert [row.position for row in shop.rows(Position)] == [1]
+
+
+def test_a_person_cannot_make_a_workflow_act_that_only_observes(shop: Workshop) -> None:
+    number = shop.incident()
+    with pytest.raises(Refused, match="flow cannot start: it only observes"):
+        shop.engine(workflow(NOTE, mode="observe")).start("flow", number, "alice")
+    assert shop.runs() == []
 
 
 def test_a_person_starts_a_run_whatever_the_brakes_say(shop: Workshop) -> None:

@@ -17,7 +17,9 @@ import pytest
 from sqlalchemy import update
 from workshop import Workshop, finished, until, workflow
 
+from ninefold.ground.errors import Conflict
 from ninefold.store.records.workflows import Approval, Run
+from ninefold.workflows.book import Place
 
 STEPS = """
 - {id: a, uses: bench.note, with: {text: "a ${{ incident.id }}"}}
@@ -186,12 +188,44 @@ def test_a_run_its_own_worker_lost_sight_of_is_taken_up_again(shop: Workshop) ->
     shop.incident()
     engine._dispatcher.open()
     engine._dispatcher.follow()
-    assert [run for run, _ in engine._book.claim(5, {"flow": 4})] == [1]
-    assert engine._book.claim(5, {"flow": 4}) == []
+    book = engine._book
+    ((lost, _),) = book.claim(5, {"flow": 4})
+    assert book.claim(5, {"flow": 4}) == []
     with shop.records.session() as session:
         session.execute(update(Run).values(lease_until=1))
-    assert [run for run, _ in engine._book.claim(5, {"flow": 4})] == [1]
-    assert engine._book.renew([1, 2]) == {1}
+    assert book.claim(5, {"flow": 4}, busy={1}) == []
+    ((lease, _),) = book.claim(5, {"flow": 4})
+    assert (lease.run, book.renew([lost, lease])) == (1, {lease})
+    with pytest.raises(Conflict, match="not this worker's any more"):
+        book.load(lost)
+
+
+def test_a_run_under_work_whose_lease_ran_out_sends_no_step_twice(shop: Workshop) -> None:
+    """The machine was suspended, or its clock jumped: the lease is over, the task is not."""
+    text = workflow("- {id: a, uses: bench.note, with: {text: a, troubles: [pause]}}\n- {id: b, uses: bench.note, with: {text: b}}")
+
+    async def main() -> None:
+        async with shop.running(text):
+            shop.incident()
+            await until(lambda: shop.steps() and shop.steps()["a"].status == "running")
+            with shop.records.session() as session:
+                session.execute(update(Run).values(lease_until=1))
+            await until(finished(shop))
+
+    asyncio.run(main())
+    assert (shop.runs()[0].status, shop.done()) == ("succeeded", ["note a", "note b"])
+
+
+def test_a_step_that_another_task_has_begun_is_not_begun_again(shop: Workshop) -> None:
+    engine = shop.engine(workflow("- {id: a, uses: bench.note, with: {text: a}}"))
+    shop.incident()
+    engine._dispatcher.open()
+    engine._dispatcher.follow()
+    ((lease, _),) = engine._book.claim(5, {"flow": 4})
+    place = Place("a", 0, "bench.note", "write")
+    engine._book.begin(lease, place, {}, "")
+    with pytest.raises(Conflict, match="step a is running"):
+        engine._book.begin(lease, place, {}, "")
 
 
 @pytest.mark.slow

@@ -193,6 +193,20 @@ def test_what_took_effect_is_taken_back_last_first(shop: Workshop, trouble: str,
     assert "step d was taken back; step a was taken back" in shop.runs()[0].error
 
 
+def test_a_no_that_comes_half_way_is_taken_back_too(shop: Workshop) -> None:
+    steps = """
+- id: a
+  uses: bench.note
+  with: {text: a, troubles: [half]}
+  on_failure: rollback
+  rollback: {uses: bench.put, with: {text: "undo a ${{ steps.a.result.count }}"}}
+"""
+    assert run_one(shop, steps) == "failed"
+    assert shop.done() == ["note a", "put undo a 7"]
+    assert shop.steps()["a"].output == {"text": "half", "count": 7, "token": ""}
+    assert shop.runs()[0].error == "step a: the bench broke on the way; step a was taken back"
+
+
 def test_a_rollback_that_fails_is_told_and_the_others_go_on(shop: Workshop) -> None:
     assert run_one(shop, (BACK % "refused").replace("text: undo d", "text: undo d, troubles: [refused]")) == "failed"
     assert shop.done()[-1] == "put undo a 1"

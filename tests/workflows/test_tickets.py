@@ -108,6 +108,35 @@ def test_a_tickets_story(shop: Workshop) -> None:
     assert shop.meter.counter("ninefold_tickets_errors_total").values[(("connector", "deaf"),)] >= 1
 
 
+def test_a_connector_with_a_defect_holds_up_no_other_and_is_told_about(shop: Workshop) -> None:
+    pad, odd = Pad(Pad.Config()), Pad(Pad.Config())
+    odd.log = None  # type: ignore[assignment] - a TypeError from inside the connector
+    rows: list[dict[str, Any]] = []
+
+    async def emit(batches: Sequence[Batch]) -> None:
+        rows.extend(row for batch in batches for row in batch.rows.to_pylist())
+
+    def about(source: str) -> list[str]:
+        return [row["title"] for row in rows if row["source"] == source]
+
+    async def main() -> None:
+        poll = asyncio.create_task(TicketChanges(shop.records, {"odd": odd, "pad": pad}, shop.meter).run(emit))
+        await until(lambda: about("ninefold"))
+        pad.log.append(("7", "changed"))
+        await until(lambda: about("pad"))
+        odd.log = []
+        await until(lambda: len(about("ninefold")) == 2)
+        poll.cancel()
+        await asyncio.gather(poll, return_exceptions=True)
+
+    asyncio.run(main())
+    assert about("pad") == ["changed"]
+    assert about("ninefold") == [
+        "The ticket changes of odd cannot be read: object of type 'NoneType' has no len()",
+        "The ticket changes of odd are read again",
+    ]
+
+
 def test_the_cursor_moves_only_behind_what_is_durable(shop: Workshop) -> None:
     pad = Pad(Pad.Config())
     changes = TicketChanges(shop.records, {"pad": pad}, shop.meter)

@@ -20,7 +20,7 @@ from ninefold.ground.meter import Meter
 from ninefold.plugin import Connector, Strict, action
 from ninefold.store.records.base import Base, Outbox, Records
 from ninefold.store.records.incidents import Incident, incident_key
-from ninefold.store.records.workflows import Approval, Dispatch, Run, Step
+from ninefold.store.records.workflows import Approval, Definition, Dispatch, Run, Step
 from ninefold.workflows.engine import Workflows
 from ninefold.workflows.language import parse
 
@@ -31,12 +31,13 @@ TROUBLES: dict[str, Callable[[], Exception]] = {
     "refused": lambda: Refused("the bench says no"),
     "conflict": lambda: Conflict("somebody moved the bench"),
     "defect": lambda: ZeroDivisionError("a bug in the bench"),
+    "half": lambda: Refused("the bench broke on the way", carried_out=True, answer={"text": "half", "count": 7, "token": ""}),
 }
 
 
 class Ask(Strict):
     text: str
-    troubles: list[Literal["unavailable", "lost", "refused", "conflict", "defect", "slow", "pause"]] = Field(default_factory=list)
+    troubles: list[Literal["unavailable", "lost", "refused", "conflict", "defect", "half", "slow", "pause"]] = Field(default_factory=list)
     """What happens to the first, second, … call with this text; after that it works."""
 
 
@@ -63,13 +64,13 @@ class Bench(Connector):
         self._calls[ask.text] += 1
         number = self._calls[ask.text]
         trouble = ask.troubles[number - 1] if number <= len(ask.troubles) else ""
-        if trouble in TROUBLES and trouble != "lost":
+        if trouble in TROUBLES and trouble not in ("lost", "half"):
             raise TROUBLES[trouble]()
         with (self.config.folder / "done.log").open("a") as log:
             log.write(f"{verb} {ask.text}\n")
             log.flush()
             os.fsync(log.fileno())
-        if trouble == "lost":
+        if trouble in ("lost", "half"):
             raise TROUBLES[trouble]()
         if trouble in ("slow", "pause"):
             await asyncio.sleep(60 if trouble == "slow" else 0.4)
@@ -106,9 +107,15 @@ class Workshop:
         self.meter = Meter()
         self.connectors: dict[str, Connector] = {"bench": Bench(Bench.Config(folder=folder))}
 
-    def engine(self, *texts: str, enabled: bool = True, max_runs: int = 20) -> Workflows:
+    def engine(self, *texts: str, enabled: bool = True, max_runs: int = 20, new: bool = False) -> Workflows:
+        """An engine; its workflows have been there from the beginning, unless they are `new`."""
         config = WorkflowsConfig(enabled=enabled, max_runs=max_runs)
-        return Workflows(self.records, self.connectors, [parse(text) for text in texts], config, self.meter)
+        workflows = [parse(text) for text in texts]
+        with self.records.session() as session:
+            for workflow in [] if new else workflows:
+                if session.scalar(select(Definition.digest).where(Definition.workflow == workflow.name).limit(1)) is None:
+                    session.add(Definition(digest=workflow.digest, workflow=workflow.name, source=workflow.source, since=0))
+        return Workflows(self.records, self.connectors, workflows, config, self.meter)
 
     @asynccontextmanager
     async def running(self, *texts: str, **options: Any) -> AsyncIterator[Workflows]:

@@ -60,6 +60,18 @@ class Client:
             Unavailable: the server is not there or cannot answer now.
             Refused, NotFound, Conflict: it said no, in its own words.
         """
+        response = self._send(method, path, options)
+        return response.json() if response.content else None
+
+    def fetch(self, path: str, body: Any, accept: str) -> bytes:
+        """POST JSON to ``/api/v1/<path>``; the answer's bytes in the form `accept` (a media type).
+
+        Raises:
+            Unavailable, Refused, NotFound, Conflict: as `call`.
+        """
+        return self._send("POST", f"/api/v1/{path}", {"json": body, "headers": {"Accept": accept}, "timeout": None}).content
+
+    def _send(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
@@ -67,7 +79,7 @@ class Client:
                 f"no Ninefold answers at {self.url} ({error}); start one with `ninefold serve` or set NINEFOLD_URL"
             ) from error
         if response.is_success:
-            return response.json() if response.content else None
+            return response
         raise _error(response)
 
 
@@ -80,4 +92,5 @@ def _error(response: httpx.Response) -> NinefoldError:
         detail += "; run `ninefold login` or set NINEFOLD_TOKEN"
     if response.status_code >= 500:
         return Unavailable(f"the server answered {response.status_code}: {detail}")
-    return {404: NotFound, 409: Conflict}.get(response.status_code, Refused)(detail)
+    kinds: dict[int, type[NinefoldError]] = {404: NotFound, 409: Conflict}
+    return kinds.get(response.status_code, Refused)(detail)

@@ -71,7 +71,10 @@ class Http(Connector):
         base_url: str = Field("", description="Where addresses that begin with a slash are; always allowed.")
         allowed_urls: tuple[str, ...] = Field((), description="Prefixes; a path prefix ends at a slash boundary.")
         methods: tuple[Method, ...] = Field(("GET",), description="Methods that may be used.")
-        headers: dict[str, SecretStr] = Field(default_factory=dict, description="Sent with every request; kept out of runs and logs.")
+        headers: dict[str, SecretStr] = Field(
+            default_factory=dict,
+            description="Sent below `base_url` (without one: below the first of `allowed_urls`); kept out of runs and logs.",
+        )
         timeout_s: float = Field(30.0, gt=0, le=600)
         limit_bytes: int = Field(256 << 10, ge=1, le=1 << 20, description="Largest answer read.")
 
@@ -93,8 +96,7 @@ class Http(Connector):
     def __init__(self, config: Http.Config) -> None:
         super().__init__(config)
         self._allowed = [httpx.URL(url) for url in config.prefixes]
-        headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-        self._wire = Wire("the HTTP API", headers=headers, timeout_s=config.timeout_s, limit_bytes=config.limit_bytes)
+        self._wire = Wire("the HTTP API", timeout_s=config.timeout_s, limit_bytes=config.limit_bytes)
 
     @action(risk="read", idempotent=True)
     async def get(self, ask: Get) -> Reply:
@@ -124,7 +126,8 @@ class Http(Connector):
     async def check(self) -> str:
         """GET the first allowed address: any answer but a server error or a missing permission will do."""
         url = self._allowed[0]
-        answer = await self._wire.call("GET", url, repeatable=True, expect=(*range(300, 400), 400, *range(404, 500)))
+        expect = (*range(300, 400), 400, *range(404, 500))
+        answer = await self._wire.call("GET", url, repeatable=True, expect=expect, headers=self._headers(url))
         return f"{url} answers {answer.status}"
 
     async def close(self) -> None:
@@ -138,7 +141,9 @@ class Http(Connector):
         if ask.query:
             url = url.copy_merge_params({key: _text(value) for key, value in ask.query.items()})
         started = time.perf_counter()
-        answer = await self._wire.call(method, url, repeatable=repeatable, expect=tuple(ask.expect), headers=ask.headers, **body)
+        headers = httpx.Headers(self._headers(url))
+        headers.update(ask.headers)
+        answer = await self._wire.call(method, url, repeatable=repeatable, expect=tuple(ask.expect), headers=headers, **body)
         data = _json(answer.body)
         return Reply.model_validate(
             {
@@ -149,6 +154,11 @@ class Http(Connector):
                 "elapsed_s": round(time.perf_counter() - started, 6),
             }
         )
+
+    def _headers(self, url: httpx.URL) -> dict[str, str]:
+        """The configured headers, for the address they were written for: another one is not told this one's secrets."""
+        mine = _below(url, unquote(url.path), self._allowed[0])
+        return {name: value.get_secret_value() for name, value in self.config.headers.items()} if mine else {}
 
     def _url(self, text: str) -> httpx.URL:
         """The parsed address, if a prefix allows it; the same object is checked and requested, so no two parsers can disagree."""

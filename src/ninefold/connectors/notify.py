@@ -73,7 +73,7 @@ class Notify(Connector):
             if result.timeout_count:
                 raise OutcomeUnknown(f"{names} did not say in time whether the message was taken")
             if took:
-                raise Refused(f"the message reached {took} of {len(result)} services; not {names}")
+                raise Refused(f"the message reached {took} of {len(result)} services; not {names}", carried_out=True)
             raise Unavailable(f"the message could not be delivered: {names} did not take it", 5.0)
 
     async def check(self) -> str:

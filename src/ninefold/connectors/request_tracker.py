@@ -303,9 +303,10 @@ def _sentences(answer: Answer) -> str:
 
 
 def _compare(after: TicketAnswer, wanted: dict[str, Any], fields: dict[str, str], said: str) -> None:
-    """RT's 200 proves nothing: what was asked for must be what the ticket now says."""
+    """RT's 200 proves nothing: what was asked for must be what the ticket now says. What it did take stays: the ticket is there."""
     differing = [name for name, value in wanted.items() if value is not None and getattr(after, name) != value]
     differing += [f"custom field {name}" for name, value in fields.items() if after.fields.get(name) != [value]]
     if differing:
         told = f": {said}" if said else ""
-        raise Refused(f"Request Tracker did not take {', '.join(differing)} of ticket {after.ticket}{told}")
+        what = f"Request Tracker did not take {', '.join(differing)} of ticket {after.ticket}{told}"
+        raise Refused(what, carried_out=True, answer=after.model_dump(mode="json", by_alias=True))

@@ -22,7 +22,8 @@ import os
 import re
 import signal
 import time
-from typing import Annotated, ClassVar, Self
+from collections.abc import AsyncIterator
+from typing import Annotated, BinaryIO, ClassVar, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -33,6 +34,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _RISKS: tuple[Risk, ...] = ("read", "write", "dangerous")
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 _STOP_WAIT_S = 2.0
+_LAST_WORDS_S = 1.0
 _TAIL_CHARS = 300
 
 
@@ -134,33 +136,19 @@ class Shell(Connector):
         started = time.perf_counter()
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= {name: value.get_secret_value() for name, value in command.environment.items()}
-        pipe = asyncio.subprocess.PIPE
+        out, err = _Printed(command.limit_bytes), _Printed(command.limit_bytes)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=pipe,
-                stderr=pipe,
-                cwd=command.directory,
-                env=environment,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise Refused(f"the command {ask.command!r} cannot be started: {error}") from error
-        try:
-            async with asyncio.timeout(command.timeout_s):
-                (out, out_cut), (err, err_cut), code = await asyncio.gather(
-                    _read(process.stdout, command.limit_bytes), _read(process.stderr, command.limit_bytes), process.wait()
-                )
+            code = await _execute(argv, command, environment, out, err)
         except TimeoutError as error:
             kind = Unavailable if limit == "read" else OutcomeUnknown
             raise kind(f"the command {ask.command!r} was stopped after {command.timeout_s:g} s without an end") from error
-        finally:
-            await _stop(process)
+        except OSError as error:
+            raise Refused(f"the command {ask.command!r} cannot be started: {error}") from error
         if code not in command.success:
-            raise Refused(f"the command {ask.command!r} ended with code {code}: {(err or out).strip()[-_TAIL_CHARS:] or 'no output'}")
+            said = (err.text or out.text).strip()[-_TAIL_CHARS:] or "no output"
+            raise Refused(f"the command {ask.command!r} ended with code {code}: {said}", carried_out=command.risk != "read")
         elapsed_s = round(time.perf_counter() - started, 6)
-        return Output(exit_code=code, stdout=out, stderr=err, truncated=out_cut or err_cut, elapsed_s=elapsed_s)
+        return Output(exit_code=code, stdout=out.text, stderr=err.text, truncated=out.cut or err.cut, elapsed_s=elapsed_s)
 
 
 def fill(command: Command, arguments: dict[str, str]) -> list[str]:
@@ -181,23 +169,79 @@ def fill(command: Command, arguments: dict[str, str]) -> list[str]:
     return filled
 
 
-async def _read(stream: asyncio.StreamReader | None, limit: int) -> tuple[str, bool]:
-    assert stream is not None
-    kept, cut = bytearray(), False
-    while chunk := await stream.read(65536):
-        room = limit - len(kept)
-        kept += chunk[:room]
-        cut = cut or len(chunk) > room
-    return kept.decode("utf-8", "replace"), cut
+class _Printed(asyncio.Protocol):
+    """What a command prints on one stream, as far as it is kept; `over` when nobody can print there any more."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._kept, self.cut, self.over = limit, bytearray(), False, asyncio.Event()
+
+    @property
+    def text(self) -> str:
+        return self._kept.decode("utf-8", "replace")
+
+    def data_received(self, data: bytes) -> None:
+        room = self._limit - len(self._kept)
+        self._kept += data[:room]
+        self.cut = self.cut or len(data) > room
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.over.set()
+
+
+async def _execute(argv: list[str], command: Command, environment: dict[str, str], out: _Printed, err: _Printed) -> int:
+    """Run a command to its own end and give its exit code; what it started and left behind is ended then.
+
+    Raises:
+        OSError: it cannot be started.
+        TimeoutError: its time is over; it is ended.
+    """
+    async with _pipe(out) as stdout, _pipe(err) as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=command.directory,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            stdout.close()
+            stderr.close()
+            async with asyncio.timeout(command.timeout_s):
+                code = await process.wait()
+            with contextlib.suppress(TimeoutError):  # a child may hold the streams open for as long as it likes
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await asyncio.gather(out.over.wait(), err.over.wait())
+            return code
+        finally:
+            await _stop(process)
+
+
+@contextlib.asynccontextmanager
+async def _pipe(reader: _Printed) -> AsyncIterator[BinaryIO]:
+    """The writing end of a pipe whose other end `reader` reads. asyncio's own pipes would make it wait for the end of all writers."""
+    ours, theirs = os.pipe()
+    reading = os.fdopen(ours, "rb", 0)  # the transport closes it
+    with os.fdopen(theirs, "wb", 0) as writing:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: reader, reading)
+        try:
+            yield writing
+        finally:
+            transport.close()
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End the command and everything it started: politely, then not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+    """End the command and everything it started: politely if it still runs, then not."""
+    if process.returncode is None:
+        _signal(process, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_WAIT_S):
                 await process.wait()
+    _signal(process, signal.SIGKILL)
+    await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

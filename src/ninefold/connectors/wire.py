@@ -1,4 +1,5 @@
-"""HTTP calls of connectors: httpx underneath, Ninefold's errors and limits above. Redirects are never followed."""
+"""HTTP calls of connectors: httpx underneath, Ninefold's errors and limits above. Redirects are never followed, and proxies and
+passwords of the environment (HTTP_PROXY, .netrc) play no part: a connector goes where its configuration says."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from ninefold.ground.errors import BadData, Conflict, NotFound, OutcomeUnknown, 
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _TRY_LATER = (429, 503)
+_READING = ("GET", "HEAD", "OPTIONS")
 _RETRY_AFTER_S = 5.0
 _REASON_CHARS = 300
 
@@ -91,10 +93,12 @@ class Wire:
             NotFound, Conflict, Refused: the peer says so.
         """
         if self._client is None:
-            self._client = httpx.AsyncClient(headers=self._headers, auth=self._auth, timeout=self._timeout_s, follow_redirects=False)
+            self._client = httpx.AsyncClient(
+                headers=self._headers, auth=self._auth, timeout=self._timeout_s, follow_redirects=False, trust_env=False
+            )
         try:
             async with self._client.stream(method, url, headers=headers, **body) as response:
-                content = await self._read(response)
+                content = await self._read(response, expect)
         except _NOT_SENT as error:
             raise Unavailable(f"{self._peer} at {_host(url)} cannot be reached ({error or type(error).__name__})") from error
         except httpx.TransportError as error:
@@ -110,12 +114,15 @@ class Wire:
             await self._client.aclose()
             self._client = None
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response, expect: tuple[int, ...]) -> bytes:
         chunks, size = [], 0
         async for chunk in response.aiter_bytes():
             size += len(chunk)
             if size > self._limit_bytes:
-                raise Refused(f"{self._peer} answered more than {self._limit_bytes} bytes; ask for less or raise the limit")
+                if response.status_code >= 300 and response.status_code not in expect:
+                    break  # an error is told by its beginning
+                told = f"{self._peer} answered more than {self._limit_bytes} bytes; ask for less or raise the limit"
+                raise Refused(told, carried_out=response.request.method not in _READING)
             chunks.append(chunk)
         return b"".join(chunks)
 

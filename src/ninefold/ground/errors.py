@@ -5,6 +5,8 @@ Every message is one sentence: what happened, to what, what to do.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class NinefoldError(Exception):
     """The root of all errors Ninefold raises on purpose."""
@@ -43,7 +45,16 @@ class OutcomeUnknown(NinefoldError):
 
 
 class Refused(NinefoldError):
-    """The request is understood and will not be carried out: do not retry."""
+    """The request is understood and will not be carried out: do not retry.
+
+    `carried_out` says that it was all the same, or in part, as with a command that fails at its end; `answer` is what there is to
+    show for it then, in the form of a success.
+    """
+
+    def __init__(self, message: str = "", *, carried_out: bool = False, answer: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.carried_out = carried_out
+        self.answer = answer
 
 
 class NotFound(Refused):

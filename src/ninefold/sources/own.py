@@ -18,7 +18,7 @@ from ninefold.model.signal import Batch, batch_of, event_id
 from ninefold.plugin import Emit
 
 SOURCE = "ninefold"
-_ENTITY = "service:ninefold"
+ENTITY = "service:ninefold"
 _KINDS = {"incident": "incident", "run": "workflow", "approval": "approval"}
 _PASSING = ("progress",)
 """Changes that only the live view shows: they are over before anybody could learn from them."""
@@ -82,7 +82,7 @@ def _event(change: Change) -> dict[str, Any]:
         "time": change.time,
         "kind": _KINDS[change.topic],
         "source_id": change.key,
-        "entity": str(data.get("entity", "") or _ENTITY),
+        "entity": str(data.get("entity", "") or ENTITY),
         "title": str(data.get("title", "") or f"{change.topic} {change.key} {change.kind}"),
         "body": str(data.get("body", "") or ""),
         "severity": str(data.get("severity", "") or "info"),
@@ -121,7 +121,7 @@ class OwnMetrics:
             number = series_id(name, attributes)
             metrics.append({"series": number, "time": time, "value": value})
             if number not in self._sent:
-                row = {"series": number, "name": name, "unit": _unit(name), "kind": _METER_KINDS[kind], "entity": _ENTITY}
+                row = {"series": number, "name": name, "unit": _unit(name), "kind": _METER_KINDS[kind], "entity": ENTITY}
                 series.append({**row, "seen": time, "attributes": attributes})
                 fresh.add(number)
         batches = [batch_of("series", SOURCE, time, series)] if series else []

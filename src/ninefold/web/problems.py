@@ -45,6 +45,12 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None, **e
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
 
 
+def mistake(request: Request, error: Exception) -> Response:
+    """The answer to what nobody expected; what it was goes into the log."""
+    _log.error("%s %s failed: %s", request.method, request.url.path, error, exc_info=error)
+    return problem(500, "the server made a mistake, which is in its log; the request was not carried out or only in part")
+
+
 def install(api: FastAPI) -> None:
     """Make every error of `api` a problem."""
 
@@ -64,5 +70,4 @@ def install(api: FastAPI) -> None:
 
     @api.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> Response:
-        _log.error("%s %s failed: %s", request.method, request.url.path, error, exc_info=error)
-        return problem(500, "the server made a mistake, which is in its log; the request was not carried out or only in part")
+        return mistake(request, error)

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from ninefold.ground.clock import now
 from ninefold.ground.errors import Conflict, NotFound, Refused
 from ninefold.store.records.access import ROLES
-from ninefold.store.records.base import Records
+from ninefold.store.records.base import Audit, Records
+from ninefold.store.records.incidents import incident_key
 from ninefold.store.records.workflows import UNFINISHED, Approval, Run
 from ninefold.workflows.book import tell
 
@@ -40,6 +41,8 @@ def decide(records: Records, approval_id: int, decision: Decision, actor: str, r
         if not _settle(session, approval, _STATUS[decision], actor, note[:_NOTE_CHARS]):
             session.refresh(approval)
             raise Conflict(f"approval {approval_id} was already {approval.status} by {approval.actor or 'Ninefold'}")
+        detail = {"run": approval.run, "workflow": approval.workflow, "step": approval.step, "note": note[:_NOTE_CHARS]}
+        session.add(Audit(actor=actor, action=f"approval {_STATUS[decision]}", target=str(approval_id), detail=detail))
 
 
 def expire(records: Records) -> int:
@@ -68,6 +71,8 @@ def cancel(records: Records, run_id: int, actor: str) -> None:
         run.status, run.finished, run.error, run.lease_owner = "cancelled", now(), f"cancelled by {actor}", ""
         open_questions = (Approval.run == run_id, Approval.status == "waiting")
         session.execute(update(Approval).where(*open_questions).values(status="cancelled", actor=actor, decided=now()))
+        detail = {"workflow": run.workflow, "incident": incident_key(run.incident) if run.incident is not None else ""}
+        session.add(Audit(actor=actor, action="run cancelled", target=str(run_id), detail=detail))
         tell(session, run, "finished", f"Workflow {run.workflow} cancelled by {actor}", status="cancelled", actor=actor, severity="warning")
 
 

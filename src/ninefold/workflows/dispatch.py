@@ -18,7 +18,7 @@ from ninefold.ground.clock import SECOND, now
 from ninefold.ground.errors import BadData, NotFound, Refused
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
-from ninefold.store.records.base import Outbox, Position, Records, Setting
+from ninefold.store.records.base import Audit, Outbox, Position, Records, Setting
 from ninefold.store.records.incidents import Incident, Ledger, incident_key, incident_number
 from ninefold.store.records.workflows import Definition, Dispatch, Run
 from ninefold.workflows.book import tell
@@ -29,8 +29,6 @@ from ninefold.workflows.language import Workflow
 READER = "workflows"
 _STOP = "workflows:stop"
 _ROWS = 500
-_COMMIT_EVERY = 1000
-"""Changes that concern no workflow before the position is written anyway."""
 _HOUR_S = 3600
 _log = get("workflows")
 
@@ -50,19 +48,35 @@ class Dispatcher:
         self._records, self._problems, self._enabled = records, problems, enabled
         self._workflows = {workflow.name: workflow for workflow in workflows}
         self._after = self._committed = 0
+        self._since: dict[str, int] = {}
         self._received = meter.counter("ninefold_workflows_received_total", "Changes that a workflow listens to.")
         self._sent = meter.counter("ninefold_workflows_sent_total", "Runs started, by workflow.")
         self._dropped = meter.counter("ninefold_workflows_dropped_total", "Changes that started nothing, by workflow and verdict.")
         self._missed = meter.counter("ninefold_workflows_reconciled_total", "Changes that were overlooked at first.")
 
     def open(self) -> None:
-        """Read the position and write down the versions of the workflows."""
+        """Read the position and write down the versions of the workflows. A new one is responsible for what comes from now on, a new
+        version for what its predecessor was."""
         with self._records.session() as session:
             position = session.get(Position, READER)
             self._after = self._committed = position.position if position else 0
+            last = session.scalar(select(func.max(Outbox.id))) or 0
             for workflow in self._workflows.values():
-                if session.get(Definition, workflow.digest) is None:
-                    session.add(Definition(digest=workflow.digest, workflow=workflow.name, source=workflow.source, since=self._after))
+                definition = session.get(Definition, workflow.digest)
+                if definition is None:
+                    before = session.scalar(select(func.max(Definition.since)).where(Definition.workflow == workflow.name))
+                    since = last if before is None else before
+                    definition = Definition(digest=workflow.digest, workflow=workflow.name, source=workflow.source, since=since)
+                    session.add(definition)
+                self._since[workflow.name] = definition.since
+
+    def keep(self) -> None:
+        """Write down the position if it has moved: changes that concern no workflow move it without a transaction of their own."""
+        after = self._after
+        if after > self._committed:
+            with self._records.session() as session:
+                session.merge(Position(reader=READER, position=after))
+            self._committed = after
 
     def stopped(self, session: Session) -> str:
         """Why nothing may start or go on, "" when it may."""
@@ -71,10 +85,12 @@ class Dispatcher:
         stop = session.get(Setting, _STOP)
         return str(stop.value["reason"]) if stop and stop.value.get("reason") else ""
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, actor: str) -> None:
         """Set the global stop, or lift it with ""; it outlives a restart."""
+        action, detail = ("workflows stopped", {"reason": reason}) if reason else ("workflows resumed", {})
         with self._records.session() as session:
             session.merge(Setting(key=_STOP, value={"reason": reason, "time": now()}))
+            session.add(Audit(actor=actor, action=action, detail=detail))
 
     def follow(self) -> int:
         """Decide about the changes behind the position; returns the number of runs started."""
@@ -83,8 +99,8 @@ class Dispatcher:
         if not changes:
             return 0
         last = changes[-1].id
-        pairs = [(workflow, change) for change in changes for workflow in self._workflows.values() if _listens(workflow, change)]
-        if not pairs and last - self._committed < _COMMIT_EVERY:
+        pairs = [(workflow, change) for change in changes for workflow in self._workflows.values() if self._listens(workflow, change)]
+        if not pairs:
             self._after = last
             return 0
         try:
@@ -119,7 +135,7 @@ class Dispatcher:
 
         Raises:
             NotFound: there is no such workflow or incident.
-            Refused: it is switched off, cannot work, or everything is stopped.
+            Refused: it is switched off, only observes, cannot work, or everything is stopped.
         """
         workflow = self._workflows.get(name)
         if workflow is None:
@@ -127,7 +143,7 @@ class Dispatcher:
         with self._records.session() as session:
             if number is not None and session.get(Incident, number) is None:
                 raise NotFound(f"there is no incident {incident_key(number)}")
-            obstacle = self._problems.get(name) or self.stopped(session) or ("" if workflow.enabled else f"{name} is switched off")
+            obstacle = self._problems.get(name) or self.stopped(session) or _at_rest(workflow)
             if obstacle:
                 raise Refused(f"workflow {name} cannot start: {obstacle}")
             event = Outbox(id=0, time=now(), topic="run", kind="manual", key=actor, data={"actor": actor})
@@ -136,7 +152,13 @@ class Dispatcher:
             except BadData as error:
                 raise Refused(f"workflow {name} cannot start: its vars cannot be filled in: {error}") from error
             self._note(session, workflow, None, number, "started", f"started by {actor}", run)
+            detail = {"run": run.id, "incident": incident_key(number) if number is not None else ""}
+            session.add(Audit(actor=actor, action="workflow started", target=name, detail=detail))
             return run.id
+
+    def _listens(self, workflow: Workflow, change: Outbox) -> bool:
+        trigger, mine = workflow.trigger.incident, change.id > self._since[workflow.name]
+        return trigger is not None and mine and change.topic == "incident" and change.kind in trigger.on
 
     def _decide(self, pairs: Sequence[tuple[Workflow, Outbox]], position: int | None) -> int:
         """One transaction: a verdict for each pair not decided yet, the runs, the position."""
@@ -219,9 +241,10 @@ class Dispatcher:
         session.add(Ledger(incident=number, event_id="", time=now(), step="workflow", text=text, detail=detail))
 
 
-def _listens(workflow: Workflow, change: Outbox) -> bool:
-    trigger = workflow.trigger.incident
-    return trigger is not None and change.topic == "incident" and change.kind in trigger.on
+def _at_rest(workflow: Workflow) -> str:
+    if not workflow.enabled:
+        return f"{workflow.name} is switched off"
+    return "it only observes (mode: observe); give it another mode to let it act" if workflow.mode == "observe" else ""
 
 
 def _too_old(workflow: Workflow, change: Outbox) -> str:

@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from ninefold.config import WorkflowsConfig
-from ninefold.ground.errors import ConfigError, Conflict, NotFound
+from ninefold.ground.errors import ConfigError, Conflict, NinefoldError, NotFound
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.plugin import Connector, Emit
 from ninefold.store.records.base import Records
 from ninefold.workflows.approvals import Decision, cancel, decide, expire
 from ninefold.workflows.binding import faults
-from ninefold.workflows.book import LEASE_S, Book
+from ninefold.workflows.book import LEASE_S, Book, Lease
 from ninefold.workflows.dispatch import Dispatcher
 from ninefold.workflows.execution import Execution
 from ninefold.workflows.language import Workflow
@@ -32,6 +32,7 @@ _log = get("workflows")
 _POLL_S = 0.25
 _EXPIRE_EVERY_S = 1.0
 _RECONCILE_EVERY_S = 60.0
+_KEEP_EVERY_S = 5.0
 _DRAIN_S = 10.0
 """How long steps under way may take to end when the program stops."""
 
@@ -71,7 +72,7 @@ class Workflows:
         self._book = Book(records, Mask(secrets_of(connectors)))
         self._dispatcher = Dispatcher(records, workflows, self.problems, config.enabled, meter)
         self._concurrency = {workflow.name: workflow.limits.concurrency for workflow in workflows}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[Lease, asyncio.Task[None]] = {}
         self._halt = asyncio.Event()
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,7 +108,7 @@ class Workflows:
 
         Raises:
             NotFound: there is no such workflow or incident.
-            Refused: it is switched off, cannot work, or everything is stopped.
+            Refused: it is switched off, only observes, cannot work, or everything is stopped.
         """
         run = self._dispatcher.start(name, incident, actor)
         self.wake()
@@ -132,13 +133,14 @@ class Workflows:
             Conflict: it is over.
         """
         cancel(self._records, run, actor)
-        loop, task = self._loop, self._tasks.get(run)
-        if loop is not None and task is not None:  # else the worker that has it notices when it next renews its leases
-            loop.call_soon_threadsafe(task.cancel)
+        loop = self._loop
+        for task in [task for lease, task in list(self._tasks.items()) if lease.run == run]:
+            if loop is not None:  # else the worker that has it notices when it next renews its leases
+                loop.call_soon_threadsafe(task.cancel)
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, actor: str) -> None:
         """The global stop: nothing starts and no further step begins; "" lifts it. It outlives a restart."""
-        self._dispatcher.stop(reason)
+        self._dispatcher.stop(reason, actor)
         self.wake()
 
     def stopped(self) -> str:
@@ -157,9 +159,9 @@ class Workflows:
         return self.workflows[name]
 
     async def _drive(self) -> None:
-        due = {self._reconcile: 0.0, self._expire: 0.0, self._renew: time.monotonic() + LEASE_S / 3}
+        due = {self._reconcile: 0.0, self._expire: 0.0, self._renew: time.monotonic() + LEASE_S / 3, self._keep: 0.0}
         every_s: dict[Callable[[], object], float] = {
-            self._reconcile: _RECONCILE_EVERY_S, self._expire: _EXPIRE_EVERY_S, self._renew: LEASE_S / 3,
+            self._reconcile: _RECONCILE_EVERY_S, self._expire: _EXPIRE_EVERY_S, self._renew: LEASE_S / 3, self._keep: _KEEP_EVERY_S,
         }  # fmt: skip
         while True:
             self._woken.clear()
@@ -167,46 +169,50 @@ class Workflows:
                 if time.monotonic() >= when:
                     await work()
                     due[work] = time.monotonic() + every_s[work]
-            stopped, runs = await asyncio.to_thread(self._look)
+            stopped, leases = await asyncio.to_thread(self._look, frozenset(lease.run for lease in self._tasks))
             if stopped:
                 self._halt.set()
             else:
                 self._halt.clear()
-            for run, lag_s in runs:
+            for lease, lag_s in leases:
                 self._lag.observe(lag_s)
-                self._tasks[run] = asyncio.create_task(self._execute(run), name=f"run {run}")
+                self._tasks[lease] = asyncio.create_task(self._execute(lease), name=f"run {lease.run}")
             self._depth.set(len(self._tasks))
             # asyncio.wait_for of Python 3.11 can swallow a cancellation that comes together with the event
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_S):
                     await self._woken.wait()
 
-    def _look(self) -> tuple[bool, list[tuple[int, float]]]:
-        """Decide about new changes and take runs that may go on; (everything is stopped, runs with their lag)."""
+    def _look(self, busy: frozenset[int]) -> tuple[bool, list[tuple[Lease, float]]]:
+        """Decide about new changes and take runs that may go on, but for those under work; (everything is stopped, leases with the
+        lag of their runs)."""
         self._dispatcher.follow()
         if self.stopped():
             return True, []
-        room = self._config.max_runs - len(self._tasks)
+        room = self._config.max_runs - len(busy)
         try:
-            return False, self._book.claim(room, self._concurrency) if room > 0 else []
+            return False, self._book.claim(room, self._concurrency, busy) if room > 0 else []
         except Conflict:
             return False, []  # another process was faster; the next round sees what is left
 
-    async def _execute(self, run: int) -> None:
+    async def _execute(self, lease: Lease) -> None:
+        run = lease.run
         try:
-            await Execution(run, self._book, self.connectors, self._halt, self._meter).go()
+            await Execution(lease, self._book, self.connectors, self._halt, self._meter).go()
         except SQLAlchemyError as error:
             _log.error("run %d was interrupted by the records database and goes on when its lease ends: %s", run, error)
         except Exception as error:  # noqa: BLE001 - a defect of the engine ends this run, visibly, and no other
             _log.error("run %d failed inside the engine", run, exc_info=error)
-            await asyncio.to_thread(self._book.finish, run, "failed", f"the engine failed: {type(error).__name__}: {error}")
+            await asyncio.to_thread(self._book.finish, lease, "failed", f"the engine failed: {type(error).__name__}: {error}")
         finally:
-            if self._tasks.get(run) is asyncio.current_task():  # else it has gone on in a new task already
-                del self._tasks[run]
+            del self._tasks[lease]
             self._woken.set()
 
     async def _reconcile(self) -> None:
         await asyncio.to_thread(self._dispatcher.reconcile)
+
+    async def _keep(self) -> None:
+        await asyncio.to_thread(self._dispatcher.keep)
 
     async def _expire(self) -> None:
         await asyncio.to_thread(expire, self._records)
@@ -216,9 +222,9 @@ class Workflows:
         if not self._tasks:
             return
         tasks = dict(self._tasks)
-        held = await asyncio.to_thread(self._book.renew, list(tasks))
-        for run, task in tasks.items():
-            if run not in held:
+        held = await asyncio.to_thread(self._book.renew, tasks)
+        for lease, task in tasks.items():
+            if lease not in held:
                 task.cancel()
 
     async def _drain(self) -> None:
@@ -229,3 +235,5 @@ class Workflows:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        with contextlib.suppress(NinefoldError):  # without it the next start reads a few changes again, no more
+            await self._keep()

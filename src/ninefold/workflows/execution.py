@@ -23,7 +23,7 @@ from ninefold.ground.meter import Meter
 from ninefold.plugin import Connector
 from ninefold.store.records.workflows import Approval
 from ninefold.workflows.binding import RISKS, Bound, bind, risk_of
-from ninefold.workflows.book import Book, Place, Standing, StepState
+from ninefold.workflows.book import Book, Lease, Place, Standing, StepState
 from ninefold.workflows.expression import holds, render
 from ninefold.workflows.language import ApprovalRule, Retries, Rollback, Step, Verify
 
@@ -43,11 +43,11 @@ class _Halted(Exception):
 
 
 class _Failed(Exception):
-    """A step failed; `sent` says that its action was, or may have been, carried out."""
+    """A step failed; `sent` says that its action was, or may have been, carried out, `output` is what it has to show for it."""
 
-    def __init__(self, reason: str, *, sent: bool = False) -> None:
+    def __init__(self, reason: str, *, sent: bool = False, output: dict[str, Any] | None = None) -> None:
         super().__init__(reason)
-        self.sent = sent
+        self.sent, self.output = sent, output
 
 
 class _Rejected(Exception):
@@ -75,18 +75,18 @@ class _End:
 
 
 class Execution:
-    """The execution of one run whose lease this process holds.
+    """The execution of one run.
 
     Args:
-        run: its id.
+        lease: the claim of the run by which it is worked on.
         book: where every transition is written.
         connectors: by name.
         halt: set when no further step may begin.
         meter: measures steps.
     """
 
-    def __init__(self, run: int, book: Book, connectors: Mapping[str, Connector], halt: asyncio.Event, meter: Meter) -> None:
-        self._run, self._book, self._connectors, self._halt = run, book, connectors, halt
+    def __init__(self, lease: Lease, book: Book, connectors: Mapping[str, Connector], halt: asyncio.Event, meter: Meter) -> None:
+        self._lease, self._book, self._connectors, self._halt = lease, book, connectors, halt
         self._seconds = meter.histogram("ninefold_workflows_step_seconds", "Duration of steps, waits for people left out, by action.")
         self._errors = meter.counter("ninefold_workflows_errors_total", "Steps that failed, by action.")
         self._standing: Standing
@@ -110,10 +110,10 @@ class Execution:
         except _Halted:
             await self._write(self._book.release)
         except Conflict as error:
-            _log.info("run %d goes on elsewhere or not at all: %s", self._run, error)
+            _log.info("run %d goes on elsewhere or not at all: %s", self._lease.run, error)
 
     async def _write(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        return await asyncio.to_thread(method, self._run, *arguments, **named)
+        return await asyncio.to_thread(method, self._lease, *arguments, **named)
 
     async def _forward(self) -> _End:
         """The steps in order."""
@@ -194,12 +194,11 @@ class Execution:
             self._errors.add(uses=place.uses)
             state = self._standing.steps.get(place.id)
             sent = (isinstance(failure, _Failed) and failure.sent) or (state is not None and state.output is not None)
-            await self._end(place, "failed", str(failure), sent=sent)
+            await self._end(place, "failed", str(failure), sent=sent, output=failure.output if isinstance(failure, _Failed) else None)
 
-    async def _end(self, place: Place, status: str, error: str = "", *, sent: bool = False) -> None:
-        await self._write(self._book.end, place, status, error, sent=sent)
-        before = self._standing.steps.get(place.id)
-        self._standing.steps[place.id] = StepState(status, before.output if before else None, error, sent)
+    async def _end(self, place: Place, status: str, error: str = "", *, sent: bool = False, output: dict[str, Any] | None = None) -> None:
+        kept = await self._write(self._book.end, place, status, error, sent=sent, output=output)
+        self._standing.steps[place.id] = StepState(status, kept, error, sent)
 
     async def _condition(self, step: Step) -> bool:
         if step.when == "true":
@@ -244,8 +243,10 @@ class Execution:
     async def _send(self, work: _Work, ask: BaseModel, plain: dict[str, Any]) -> BaseModel:
         """Attempts until one is answered. What may be tried again and what may not is decided here and nowhere else."""
         action, repeatable = work.bound.action, work.bound.repeatable
+        state = self._standing.steps.get(work.place.id)
+        known = state.status if state else ""
         for attempt in range(work.retries.count + 1):
-            await self._write(self._book.begin, work.place, plain)
+            await self._write(self._book.begin, work.place, plain, known)
             try:
                 async with asyncio.timeout(work.timeout_s):
                     return await action.call(work.bound.connector, ask)
@@ -254,7 +255,8 @@ class Execution:
             except (Unavailable, OutcomeUnknown, Conflict) as error:
                 trouble = error
             except NinefoldError as error:
-                raise _Failed(str(error)) from error
+                refused = error if isinstance(error, Refused) else Refused()
+                raise _Failed(str(error), sent=refused.carried_out, output=refused.answer) from error
             except Exception as error:  # a connector is a plug-in: its defect fails the step, not the engine
                 _log.warning("the connector action %s has a defect", work.place.uses, exc_info=error)
                 raise _Failed(f"the connector failed: {type(error).__name__}: {error}", sent=True) from error
@@ -264,6 +266,7 @@ class Execution:
             if attempt == work.retries.count or (isinstance(trouble, Conflict) and not repeatable):
                 raise _Failed(f"{trouble} (attempts: {attempt + 1})", sent=lost) from trouble
             await self._write(self._book.trouble, work.place, str(trouble))
+            known = "retrying"
             await self._pause(_wait_s(work.retries, attempt, trouble))
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -6,6 +6,7 @@ The answer of any connector that has `ticket` (its id there), `url` and `status`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,13 +16,17 @@ from ninefold.ground.clock import now
 from ninefold.ground.errors import NinefoldError
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
-from ninefold.model.signal import batch_of
+from ninefold.model.signal import Batch, batch_of, event_id
 from ninefold.plugin import Changes, Connector, Emit
+from ninefold.sources.own import ENTITY, SOURCE
 from ninefold.store.records.base import Records, Setting
 from ninefold.store.records.incidents import Ticket, incident_key
 
 _log = get("workflows.tickets")
 _POLL_S = 15.0
+_LONGEST_WAIT_S = 300.0
+_TELL_AFTER = 5
+"""Failures in a row after which a connector's trouble is an event of its own."""
 
 
 def mirror(session: Session, system: str, incident: int | None, output: Mapping[str, Any]) -> None:
@@ -52,7 +57,7 @@ class TicketChanges:
         self._errors = meter.counter("ninefold_tickets_errors_total", "Failed questions for ticket changes, by connector.")
 
     async def run(self, emit: Emit) -> None:
-        """Poll every connector until cancelled; one that fails does not hold up the others."""
+        """Poll every connector until cancelled; one that fails waits longer each time and does not hold up the others."""
         async with asyncio.TaskGroup() as group:
             group.create_task(asyncio.Event().wait())  # without any connector there is nothing to do, for ever
             for name, connector in self._connectors.items():
@@ -76,14 +81,27 @@ class TicketChanges:
 
     async def _follow(self, name: str, connector: Connector, emit: Emit) -> None:
         pause_s = float(getattr(connector.config, "poll_s", _POLL_S))
+        failures = 0
         while True:
             try:
-                if await self.poll(name, connector, emit):
+                found = await self.poll(name, connector, emit)
+                if failures >= _TELL_AFTER:
+                    await emit([_told(name, f"The ticket changes of {name} are read again", "info")])
+                failures = 0
+                if found:
                     continue  # there may be more
-            except NinefoldError as error:
+            except Exception as error:  # noqa: BLE001 - a connector is a plug-in: its defect is its own, not the other connectors'
+                failures += 1
+                wait_s = max(pause_s, min(_LONGEST_WAIT_S, pause_s * 2.0 ** min(failures - 1, 16)))
                 self._errors.add(connector=name)
-                _log.warning("the changes of %s could not be read, the next try is in %g s: %s", name, pause_s, error)
-            await asyncio.sleep(pause_s)
+                defect = None if isinstance(error, NinefoldError) else error
+                _log.warning("the changes of %s could not be read, the next try is in %g s: %s", name, wait_s, error, exc_info=defect)
+                if failures == _TELL_AFTER:
+                    with contextlib.suppress(NinefoldError):  # a journal that is full is told about by others
+                        await emit([_told(name, f"The ticket changes of {name} cannot be read: {error}", "warning")])
+                await asyncio.sleep(wait_s)
+            else:
+                await asyncio.sleep(pause_s)
 
     def _cursor(self, name: str) -> str:
         with self._records.reading() as session:
@@ -103,3 +121,12 @@ class TicketChanges:
     def _keep(self, name: str, cursor: str) -> None:
         with self._records.session() as session:
             session.merge(Setting(key=f"connector:{name}", value={"cursor": cursor}))
+
+
+def _told(connector: str, title: str, severity: str) -> Batch:
+    time = now()
+    row = {
+        "id": event_id(SOURCE, "tickets", connector, str(time)), "time": time, "kind": "event", "source_id": connector,
+        "entity": ENTITY, "title": title, "severity": severity,
+    }  # fmt: skip
+    return batch_of("event", SOURCE, time, [row])

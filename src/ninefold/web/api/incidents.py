@@ -11,7 +11,7 @@ from ninefold import __version__
 from ninefold.incidents import view
 from ninefold.store.records.incidents import Incident
 from ninefold.web.api.workflows import approvals_of, runs_of
-from ninefold.web.auth import Operator, Viewer
+from ninefold.web.auth import AUDITED, Operator, Viewer
 from ninefold.web.state import TheApp
 
 router = APIRouter(tags=["incidents"])
@@ -86,31 +86,31 @@ def why(key: str, actor: Viewer, app: TheApp) -> Json:
         return {"items": view.decisions(session, view.find(session, key))}
 
 
-@router.post("/incidents/{key}/acknowledge")
+@router.post("/incidents/{key}/acknowledge", dependencies=[AUDITED])
 def acknowledge(key: str, note: Note, actor: Operator, app: TheApp) -> Json:
     """Somebody is on it."""
     return _answer(app, app.incidents.acknowledge(key, actor.name, note.note, note.version))
 
 
-@router.post("/incidents/{key}/resolve")
+@router.post("/incidents/{key}/resolve", dependencies=[AUDITED])
 def resolve(key: str, note: Note, actor: Operator, app: TheApp) -> Json:
     """It is over."""
     return _answer(app, app.incidents.resolve(key, actor.name, note.note, note.version))
 
 
-@router.post("/incidents/{key}/reopen")
+@router.post("/incidents/{key}/reopen", dependencies=[AUDITED])
 def reopen(key: str, note: Note, actor: Operator, app: TheApp) -> Json:
     """It was not over."""
     return _answer(app, app.incidents.reopen(key, actor.name, note.note, note.version))
 
 
-@router.post("/incidents/{key}/assign")
+@router.post("/incidents/{key}/assign", dependencies=[AUDITED])
 def assign(key: str, wanted: Assignment, actor: Operator, app: TheApp) -> Json:
     """Give it to somebody."""
     return _answer(app, app.incidents.assign(key, actor.name, wanted.owner, wanted.note, wanted.version))
 
 
-@router.post("/incidents/{key}/verdict")
+@router.post("/incidents/{key}/verdict", dependencies=[AUDITED])
 def verdict(key: str, wanted: Verdict, actor: Operator, app: TheApp) -> Json:
     """Say what it was worth; verdicts are the labels by which Ninefold is measured."""
     return _answer(app, app.incidents.verdict(key, actor.name, wanted.verdict, wanted.note, wanted.version))

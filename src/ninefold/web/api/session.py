@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 from starlette.exceptions import HTTPException
 
-from ninefold.ground.clock import iso, now
-from ninefold.ground.errors import Conflict, NotFound
-from ninefold.store.records.access import Token, create_token
-from ninefold.web.auth import COOKIE, Admin, Viewer, find_actor
+from ninefold.ground.clock import iso
+from ninefold.store.records import access
+from ninefold.store.records.access import NAME_PATTERN, Token
+from ninefold.store.records.base import Audit
+from ninefold.web.auth import AUDITED, COOKIE, Admin, Viewer, find_actor
 from ninefold.web.state import TheApp
 
 router = APIRouter(tags=["access"])
@@ -35,7 +36,7 @@ class Me(BaseModel):
 class NewToken(BaseModel):
     """A token to make."""
 
-    name: str = Field(min_length=1, max_length=80)
+    name: str = Field(pattern=f"^{NAME_PATTERN}$")
     role: Literal["ingest", "viewer", "operator", "admin"]
 
 
@@ -63,19 +64,26 @@ def me(actor: Viewer) -> Me:
 
 
 @router.post("/session")
-def open_session(secret: Secret, request: Request, response: Response) -> Me:
+def open_session(secret: Secret, request: Request, response: Response, app: TheApp) -> Me:
     """Begin a console session: a valid token becomes an HttpOnly cookie of this site."""
     actor = find_actor(request, secret.token)
     if actor is None or not actor.may("viewer"):
         raise HTTPException(401, "the token is not known, was revoked, or may not read")
+    with app.records.session() as session:
+        session.add(Audit(actor=actor.name, action="session opened"))
     secure = request.url.scheme == "https"
     response.set_cookie(COOKIE, secret.token, max_age=_MONTH_S, httponly=True, samesite="strict", secure=secure)
     return Me(name=actor.name, role=actor.role)
 
 
 @router.delete("/session", status_code=204)
-def close_session(response: Response) -> None:
+def close_session(request: Request, response: Response, app: TheApp) -> None:
     """End the console session of this browser."""
+    secret = request.cookies.get(COOKIE, "")
+    actor = find_actor(request, secret) if secret else None
+    if actor is not None:
+        with app.records.session() as session:
+            session.add(Audit(actor=actor.name, action="session closed"))
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
 
 
@@ -87,21 +95,17 @@ def tokens(actor: Admin, app: TheApp) -> list[TokenInfo]:
         return [TokenInfo(name=t.name, role=t.role, created=iso(t.created), revoked=iso(t.revoked) if t.revoked else None) for t in rows]
 
 
-@router.post("/tokens", status_code=201)
-def make_token(wanted: NewToken, actor: Admin, app: TheApp) -> MadeToken:
+@router.post("/tokens", status_code=201, dependencies=[AUDITED])
+def create_token(wanted: NewToken, actor: Admin, app: TheApp) -> MadeToken:
     """Make a token; the answer is the only place its secret ever appears."""
     with app.records.session() as session:
-        if session.get(Token, wanted.name) is not None:
-            raise Conflict(f"a token named {wanted.name!r} exists; choose another name")
-        return MadeToken(name=wanted.name, role=wanted.role, token=create_token(session, wanted.name, wanted.role))
+        secret = access.make_token(session, wanted.name, wanted.role, actor.name)
+    return MadeToken(name=wanted.name, role=wanted.role, token=secret)
 
 
-@router.delete("/tokens/{name}", status_code=204)
+@router.delete("/tokens/{name:path}", status_code=204, dependencies=[AUDITED])
 def revoke_token(name: str, actor: Admin, app: TheApp, request: Request) -> None:
     """Revoke a token; it stops working within five seconds everywhere, at once here."""
     with app.records.session() as session:
-        token = session.get(Token, name)
-        if token is None:
-            raise NotFound(f"there is no token named {name!r}")
-        token.revoked = token.revoked or now()
+        access.revoke_token(session, name, actor.name)
     request.app.state.tokens.forget()

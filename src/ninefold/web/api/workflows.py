@@ -14,7 +14,7 @@ from ninefold.ground.clock import iso
 from ninefold.ground.errors import NotFound, Refused
 from ninefold.store.records.incidents import Incident, incident_key, incident_number
 from ninefold.store.records.workflows import Approval, Run, Step
-from ninefold.web.auth import Operator, Viewer
+from ninefold.web.auth import AUDITED, Operator, Viewer
 from ninefold.web.state import TheApp
 from ninefold.workflows.binding import bind, risk_of
 from ninefold.workflows.engine import Workflows
@@ -176,21 +176,21 @@ def workflows(actor: Viewer, app: TheApp) -> WorkflowList:
     return WorkflowList(items=items, stopped=app.workflows.stopped())
 
 
-@router.post("/workflows/stop", status_code=204)
+@router.post("/workflows/stop", status_code=204, dependencies=[AUDITED])
 def stop(wanted: Stop, actor: Operator, app: TheApp) -> None:
     """The global stop: no run starts and no further step begins, until it is lifted; it outlives a restart."""
-    app.workflows.stop(f"stopped by {actor.name}" + (f": {wanted.reason}" if wanted.reason else ""))
+    app.workflows.stop(f"stopped by {actor.name}" + (f": {wanted.reason}" if wanted.reason else ""), actor.name)
 
 
-@router.delete("/workflows/stop", status_code=204)
+@router.delete("/workflows/stop", status_code=204, dependencies=[AUDITED])
 def lift_stop(actor: Operator, app: TheApp) -> None:
     """Lift the global stop; one in the configuration stays."""
-    app.workflows.stop("")
+    app.workflows.stop("", actor.name)
 
 
-@router.post("/workflows/{name}/run", status_code=201)
+@router.post("/workflows/{name}/run", status_code=201, dependencies=[AUDITED])
 def run_workflow(name: str, wanted: StartRun, actor: Operator, app: TheApp) -> RunInfo:
-    """Start a workflow by hand; cool-downs and caps do not hold a person back, the global stop does."""
+    """Start a workflow by hand; cool-downs and caps do not hold a person back; the global stop and `mode: observe` do."""
     number = incident_number(wanted.incident) if wanted.incident else None
     started = app.workflows.start(name, number, actor.name)
     return _run(app, started)
@@ -223,7 +223,7 @@ def run(run: Id, actor: Viewer, app: TheApp) -> RunInfo:
     return _run(app, run)
 
 
-@router.post("/runs/{run}/cancel")
+@router.post("/runs/{run}/cancel", dependencies=[AUDITED])
 def cancel_run(run: Id, actor: Operator, app: TheApp) -> RunInfo:
     """End a run; an action already sent is not called back."""
     app.workflows.cancel(run, actor.name)
@@ -240,7 +240,7 @@ def approvals(actor: Viewer, app: TheApp, status: ApprovalStatus | None = None, 
         return ApprovalList(items=approval_infos(session, session.scalars(wanted).all()))
 
 
-@router.post("/approvals/{approval}")
+@router.post("/approvals/{approval}", dependencies=[AUDITED])
 def decide(approval: Id, answer: Answer, actor: Operator, app: TheApp) -> ApprovalInfo:
     """Answer an approval; exactly one answer is taken, a second one is a conflict."""
     app.workflows.decide(approval, answer.decision, actor.name, actor.role, answer.note)
