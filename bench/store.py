@@ -2,7 +2,8 @@
 
 Metrics: a mix as Prometheus scrapes give it (40 % gauges with two decimals, 30 % counters, 15 % constants, 15 % fractions; 15 s
 with jitter of milliseconds), and the recorded gauges of 12 application servers (ASD). Logs: the recorded lines of TrainTicket
-(Nezha). The peer is SQLite (WAL, synchronous=FULL, keyed by series and time) with the same rows and questions in the same run.
+(Nezha). Questions over a week: 50 million made samples, 1,250 series of 15 s. The peer is SQLite (WAL, synchronous=FULL, keyed by series
+and time) with the same rows and questions in the same run.
 
     python bench/store.py        prints a Markdown table
 """
@@ -29,12 +30,19 @@ from ninefold.analytics.logs import pattern_keys
 from ninefold.ground.clock import SECOND, now
 from ninefold.model.entity import vnode_of
 from ninefold.model.signal import LOG, MAP, METRIC, TIME, Batch
+from ninefold.store import schema
+from ninefold.store.points import read
 from ninefold.store.telemetry import Telemetry
 
 DATA = Path(os.environ.get("NINEFOLD_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SERIES, SCRAPES, STEP = 4000, 500, 15 * SECOND
 BATCH = 200_000
 PEER_ROWS = 300_000
+WEEK_S, WEEK_SERIES = 7 * 86400, 1250
+_WEEK = """INSERT INTO metric SELECT cityHash64(number % {series:UInt64}) AS series,
+    fromUnixTimestamp64Milli(({begin:Int64} + intDiv(number, {series:UInt64}) * 15) * 1000 + cityHash64(number) % 20, 'UTC') AS time,
+    multiIf(number % 10 < 5, 50 + intDiv(cityHash64(number, 1) % 1000, 10) / 100, number % 10 < 8, intDiv(number, 100), 7.) AS value
+    FROM numbers({rows:UInt64}) SETTINGS max_execution_time = 0"""
 _IDLE = """
 import sys
 from pathlib import Path
@@ -226,6 +234,33 @@ def questions(store: Telemetry, peer: Peer, columns: Columns, end: int) -> list[
     return rows
 
 
+def week(folder: Path) -> list[dict[str, Any]]:
+    """Questions over a week of 50 million samples; hours are made from the samples at once, as an upgrade makes them."""
+    store = Telemetry(f"chdb://{folder / 'week'}")
+    store.open()
+    end, rows = now() // SECOND // 3600 * 3600, WEEK_SERIES * WEEK_S // 15
+    (fill,) = (text for text in schema.UPGRADES[1] if text.startswith("INSERT INTO"))
+    with store._writers.client() as client:
+        client.command("DROP TABLE fill_metric_1m")
+        client.command(_WEEK, {"series": WEEK_SERIES, "begin": end - WEEK_S, "rows": rows})
+        client.command("OPTIMIZE TABLE metric FINAL", settings={"max_execution_time": "0"})  # as it is once the merges have caught up
+        client.command(fill.format(database="ninefold").replace("metric_1m", "metric_1h").replace("toStartOfMinute", "toStartOfHour"))
+    one = store.query("SELECT any(series) AS s FROM metric_1h")["s"][0].as_py()
+    grouped = "SELECT series, time, sum(sum) / sum(count) AS mean, max(max) FROM metric_1h GROUP BY series, time SETTINGS final = 0"
+    raw = "SELECT toStartOfHour(time) AS h, avg(value) FROM metric GROUP BY h"
+    last = "SELECT time, sum(sum) / sum(count) AS mean FROM metric_1h GROUP BY time SETTINGS final = 0"
+    made = [
+        ("one series over seven days, 40,320 samples", lambda: read(store, one, (end - WEEK_S) * SECOND, end * SECOND, counter=False), 50),
+        ("the same with at most 1,000 rows: hours", lambda: read(store, one, 0, end * SECOND, counter=False, rows=1000), None),
+        (f"{rows:,} samples by series and hour, from hours", lambda: store.query(grouped), 1000),
+        (f"{rows:,} samples by hour, from hours", lambda: store.query(last), 1000),
+        (f"{rows:,} samples by hour, from samples", lambda: store.query(raw), None),
+    ]
+    found = [figure(name, timed(work)[0], "CPU ms", target, None, lower=True) for name, work, target in made]
+    store.close()
+    return found
+
+
 def measure(folder: Path) -> list[dict[str, Any]]:
     """All figures on a fresh store in `folder`."""
     end = now() - 60 * SECOND
@@ -235,7 +270,7 @@ def measure(folder: Path) -> list[dict[str, Any]]:
     store.append(list(batches(Columns(*(column[:10] for column in mix)))), "warm")
     parts = list(batches(mix))
     mine = insert(store, "mix", parts)
-    weight = bytes_a_row(store, "metric")
+    weight, minute = bytes_a_row(store, "metric"), bytes_a_row(store, "metric_1m")
     some = np.arange(min(PEER_ROWS, len(mix.times)))
     tuples = list(zip(mix.series[some].tolist(), mix.times[some].tolist(), mix.values[some].tolist(), strict=True))
     theirs = peer.insert("insert or replace into metric values(?, ?, ?)", tuples, 10_000)
@@ -254,13 +289,14 @@ def measure(folder: Path) -> list[dict[str, Any]]:
         figure("metric insert, 10,000 rows at a time", insert(store, "few", few), "rows/CPU-s", None, theirs[0]),
         figure("log insert, 20,000 lines at a time", written, "lines/CPU-s", None, beside[0]),
         figure("metric sample on disk, mix", weight, "bytes", 5.0, theirs[1], lower=True),
+        figure("a minute of a series on disk, roll-up", minute, "bytes", None, None, lower=True),
         figure(f"log line on disk ({raw:.0f} bytes of text and resource)", bytes_a_row(store, "log"), "bytes", None, beside[1], lower=True),
         *questions(store, peer, mix, end),
     ]
     with store._writers.client() as client:
         client.command("TRUNCATE TABLE metric")
     insert(store, "recorded", list(batches(gauges)))
-    rows.insert(4, figure("metric sample on disk, recorded gauges", bytes_a_row(store, "metric"), "bytes", 5.0, None, lower=True))
+    rows.insert(5, figure("metric sample on disk, recorded gauges", bytes_a_row(store, "metric"), "bytes", 5.0, None, lower=True))
     store.close()
     peer.db.close()
     return rows
@@ -276,6 +312,7 @@ def run() -> list[dict[str, Any]]:
             figure("memory of the open engine at rest", engine, "MB", 250, None, lower=True),
             figure("memory of the process around it", whole, "MB", 450, None, lower=True),
             *measure(folder),
+            *week(folder),
         ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)

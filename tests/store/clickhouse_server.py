@@ -16,6 +16,7 @@ from chdb import _chdb  # importing it starts an engine that reads ./config.xml,
 CONFIG = """<clickhouse>
   <listen_host>127.0.0.1</listen_host><http_port>{port}</http_port>
   <max_server_memory_usage>{memory}</max_server_memory_usage><mark_cache_size>67108864</mark_cache_size>
+  <backups><allowed_path>{folder}/backups/</allowed_path></backups>
 </clickhouse>
 """
 LISTEN = "SYSTEM START LISTEN HTTP; "
@@ -28,7 +29,7 @@ WAIT = (
 def main(folder: Path, port: int, memory: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    Path("config.xml").write_text(CONFIG.format(port=port, memory=memory))
+    Path("config.xml").write_text(CONFIG.format(port=port, memory=memory, folder=folder))
     _chdb.query(LISTEN + WAIT, "TSV", path=str(folder / "data"))
 
 

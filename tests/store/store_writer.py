@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 
+from ninefold.ground.clock import SECOND
 from ninefold.model.signal import METRIC, TIME, Batch, batch_of
 from ninefold.store.telemetry import Telemetry
 
@@ -17,8 +18,9 @@ ROWS = 500
 
 
 def batches(token: int, begin: int) -> list[Batch]:
-    """What belongs to a token: the same metric points and log lines every time, with times no other token has, from `begin` on."""
-    times = begin + (token * ROWS + np.arange(ROWS, dtype=np.int64)) * 1000
+    """What belongs to a token: the same metric points and log lines every time, over three days, with times no other token has."""
+    at = np.arange(ROWS, dtype=np.int64)
+    times = begin + (token * ROWS + at) * 1000 - at % 3 * 86400 * SECOND
     columns = [
         pa.array(np.full(ROWS, token, np.uint64)),
         pa.array(times).cast(TIME),

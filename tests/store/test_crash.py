@@ -51,6 +51,9 @@ def test_nothing_is_lost_or_doubled_by_kill_9(tmp_path: Path) -> None:
             for table in ("metric", "log"):
                 rows = store.query(f"SELECT count() AS n, uniqExact(time) AS u FROM {table}").to_pylist()[0]
                 assert rows == {"n": done * ROWS, "u": done * ROWS}, table
+            for table in ("metric_1m", "metric_1h"):
+                rows = store.query(f"SELECT sum(count) AS n, round(sum(sum), 6) AS s FROM {table}").to_pylist()[0]
+                assert rows == store.query("SELECT count() AS n, round(sum(value), 6) AS s FROM metric").to_pylist()[0], table
         finally:
             store.close()
 
@@ -75,6 +78,8 @@ def test_a_killed_server_loses_nothing(clickhouse_python: str, tmp_path: Path) -
         for token in range(acknowledged - 1, acknowledged + 1):
             store.append(batches(token, begin), f"token-{token}")
         (rows,) = store.query("SELECT count() AS n FROM metric").to_pylist()
+        assert rows == {"n": (acknowledged + 1) * ROWS}
+        (rows,) = store.query("SELECT sum(count) AS n FROM metric_1h").to_pylist()
         assert rows == {"n": (acknowledged + 1) * ROWS}
         store.close()
     finally:

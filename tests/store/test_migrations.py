@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from ninefold.ground.errors import ConfigError, Unavailable
-from ninefold.store.records import migrate
+from ninefold.store.records import base, migrate
 from ninefold.store.records.access import create_token, find_token
 from ninefold.store.records.base import Base, Outbox, Records
 
@@ -105,3 +106,34 @@ def test_two_programs_may_start_at_once(tmp_path: Path) -> None:
     assert differences(several[0]) == []
     for records in several:
         records.close()
+
+
+def test_changes_become_visible_in_the_order_of_their_numbers(records: Records) -> None:
+    """Whoever follows the feed by number must not pass one that is still being written."""
+    migrate.upgrade(records)
+    with ThreadPoolExecutor(1) as pool:
+
+        def write(key: str) -> None:
+            with records.session() as session:
+                session.add(Outbox(topic="incident", kind="opened", key=key))
+
+        with records.session() as session:
+            session.add(Outbox(topic="incident", kind="opened", key="first"))
+            session.flush()
+            second = pool.submit(write, "second")
+            with pytest.raises(TimeoutError):
+                second.result(0.3)
+            assert records.outbox(0) == []
+        second.result(10)
+    assert [change.key for change in records.outbox(0)] == ["first", "second"]
+
+
+@pytest.mark.real
+def test_a_writer_that_does_not_end_holds_others_up_for_a_while_only(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_WAIT_MS", 200)
+    records = Records(postgres)
+    with records.session() as first:
+        first.execute(text("SELECT 1"))
+        with pytest.raises(Unavailable, match="lock timeout"), records.session() as second:
+            second.execute(text("SELECT 1"))
+    records.close()

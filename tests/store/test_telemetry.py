@@ -15,6 +15,7 @@ import pytest
 from ninefold.ground.clock import SECOND, now
 from ninefold.ground.errors import BadData, ConfigError, Unavailable
 from ninefold.model.signal import METRIC, SCHEMAS, TIME, Batch, batch_of, quarantine
+from ninefold.store import schema
 from ninefold.store.telemetry import Telemetry
 
 DAY = 86400 * SECOND
@@ -58,7 +59,14 @@ def all_signals(at: int) -> list[Batch]:
         "status": "error", "status_message": "no", "resource": {"k": "v"}, "events": "[]",
     }  # fmt: skip
     event = {"id": "e1", "time": at, "kind": "alert", "title": "High", "severity": "high", "attributes": {"x": "y"}, "raw": "{}"}
+    exemplar = {"series": big, "time": at, "value": 0.25, "trace_id": trace, "span_id": "cd" * 8, "attributes": {"le": "1"}}
+    histogram = {
+        "series": big, "time": at, "count": 7.0, "sum": 1.5, "scale": -3, "zero_threshold": 1e-9, "zero_count": 1.0,
+        "positive_index": [-2, 5], "positive_count": [4.0, 2.0], "bounds": [0.1, 1.0],
+    }  # fmt: skip
     return [
+        batch_of("exemplar", "prom", at, [exemplar]),
+        batch_of("histogram", "prom", at, [histogram]),
         batch_of("series", "prom", at, [series]),
         batch_of("metric", "prom", at, points),
         batch_of("log", "sys", at, [log]),
@@ -205,7 +213,7 @@ def test_opening_again_changes_nothing(open_store: OpenStore) -> None:
     store.append([metrics(5, now())], "t")
     store.open()
     assert count(store, "metric") == 5
-    assert store.query("SELECT version FROM schema_version").num_rows == 1
+    assert store.query("SELECT version FROM schema_version").num_rows == len(schema.UPGRADES)
 
 
 def test_a_store_of_a_newer_version_is_left_alone(open_store: OpenStore) -> None:

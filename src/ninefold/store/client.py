@@ -35,6 +35,7 @@ _ENGINE = """<clickhouse>
   <query_condition_cache_size>16777216</query_condition_cache_size>
   <compiled_expression_cache_size>16777216</compiled_expression_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>
+  <backups><allowed_path>/</allowed_path></backups>
 </clickhouse>
 """
 _CACHE_BYTES = 128 << 20

@@ -1,22 +1,31 @@
-"""The tables of the telemetry store, in ClickHouse's words: one per stored signal, with the columns of `model.signal`.
+# ruff: noqa: S608 - all names are ours
+"""The tables of the telemetry store, in ClickHouse's words: one per stored signal, with the columns of `model.signal`, and the roll-ups.
 
 Codecs and keys come from measurements on realistic data: plain ZSTD beats Gorilla on Prometheus-like values, times are kept as
 differences, days are partitions so that retention drops whole parts. What may arrive twice (series, event, relation,
 quarantine) is folded by its key; the session setting ``final = 1`` makes every query see the folded rows.
+
+Roll-ups are filled by the inserts themselves: ``metric`` fills ``metric_1m``, that fills ``metric_1h``. The token of an insert counts
+for them too, so an append that is repeated after a crash completes what is missing of them and doubles nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-TABLES = ("series", "metric", "log", "span", "event", "relation", "quarantine")
+from ninefold.store.views import VIEWS
+
+TABLES = ("series", "metric", "exemplar", "histogram", "log", "span", "event", "relation", "quarantine")
 """The stored signals, in the order in which one append fills them: what a metric is comes before its points."""
+READABLE = (*TABLES, "metric_1m", "metric_1h", *VIEWS)
+"""What people may read: the stored signals, the roll-ups and the views."""
 
-RETENTION_DAYS: Mapping[str, int] = {"metric": 30, "log": 14, "span": 7, "event": 400}
+RETENTION_DAYS: Mapping[str, int] = {"metric": 30, "log": 14, "span": 7, "event": 400, "metric_1m": 90, "metric_1h": 730}
 
-_KEPT: Mapping[str, tuple[str, str]] = {
-    "metric": ("metric", "time"), "log": ("log", "time"), "span": ("span", "time"), "event": ("event", "time"),
-    "relation": ("event", "time"), "quarantine": ("event", "received"),
+KEPT: Mapping[str, tuple[str, str]] = {
+    "metric": ("metric", "time"), "exemplar": ("metric", "time"), "histogram": ("metric", "time"), "log": ("log", "time"),
+    "span": ("span", "time"), "event": ("event", "time"), "relation": ("event", "time"), "quarantine": ("event", "received"),
+    "metric_1m": ("metric_1m", "time"), "metric_1h": ("metric_1h", "time"),
 }  # fmt: skip
 """Table -> the retention it follows and the column that ages; series are kept as long as the store."""
 
@@ -57,6 +66,28 @@ _RELATION = (
     "first_seen SimpleAggregateFunction(min, DateTime64(9, 'UTC')) DEFAULT time, source SimpleAggregateFunction(anyLast, String), "
     "from_entity String, to_entity String, kind LowCardinality(String)"
 )
+_EXEMPLAR = (
+    f"series UInt64 CODEC(ZSTD(1)), time {_TIME}, value Float64 CODEC(ZSTD(1)), trace_id {_TEXT}, span_id {_TEXT}, attributes {_MAP}, "
+    f"{_TRACE}"
+)
+_BUCKETS = "`positive_index` {0}, `positive_count` {1}, `negative_index` {0}, `negative_count` {1}, `bounds` {1}".format(
+    "Array(Int32) CODEC(ZSTD(1))", "Array(Float64) CODEC(ZSTD(1))"
+)
+_HISTOGRAM = (
+    f"series UInt64 CODEC(ZSTD(1)), time {_TIME}, count Float64 CODEC(ZSTD(1)), sum Float64 CODEC(ZSTD(1)), scale Int8, "
+    f"zero_threshold Float64 CODEC(ZSTD(1)), zero_count Float64 CODEC(ZSTD(1)), {_BUCKETS}"
+)
+# The last value and its time, with the extremes, are all that the increase of a counter needs, restarts included: see `points`. Times of a
+# millisecond weigh less than those of a nanosecond. A tuple of time and value under `max` would be plainer to read, but the engine does
+# not merge a tuple's elements under FINAL.
+_ROLL_UP = (
+    "series UInt64 CODEC(ZSTD(1)), time DateTime64(0, 'UTC') CODEC(Delta(8), ZSTD(1)), "
+    "count SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)), sum SimpleAggregateFunction(sum, Float64) CODEC(ZSTD(1)), "
+    "min SimpleAggregateFunction(min, Float64) CODEC(ZSTD(1)), "
+    "max SimpleAggregateFunction(max, Float64) CODEC(ZSTD(1)), "
+    "last AggregateFunction(argMax, Float64, DateTime64(3, 'UTC')) CODEC(ZSTD(1)), "
+    "last_time SimpleAggregateFunction(max, DateTime64(3, 'UTC')) CODEC(Delta(8), ZSTD(1))"
+)
 _QUARANTINE = (
     f"id String, received {_TIME}, source {_WORD}, signal {_WORD}, format {_WORD}, reason {_TEXT}, where {_TEXT}, payload {_TEXT}, "
     "replayed DateTime64(9, 'UTC') DEFAULT toDateTime64(0, 9, 'UTC'), state String ALIAS if(replayed = 0, 'waiting', 'replayed')"
@@ -69,11 +100,38 @@ def _table(name: str, columns: str, engine: str, key: str, partition: str = "") 
     clauses = [f"CREATE TABLE IF NOT EXISTS {{database}}.{name} ({columns}) ENGINE = {engine}"]
     clauses += [f"PARTITION BY {partition}"] if partition else []
     clauses += [f"ORDER BY {key}"]
-    if name in _KEPT:
-        retention, column = _KEPT[name]
+    if name in KEPT:
+        retention, column = KEPT[name]
         clauses += [f"TTL toDateTime({column}) + toIntervalDay({{{retention}}})"]
     return " ".join(clauses) + f" SETTINGS {_DURABLE}{', ttl_only_drop_parts = 1' if daily else ''}"
 
+
+_MINUTE = "toDateTime64(toStartOfMinute(m.time), 0, 'UTC')"
+_HOUR = "toDateTime64(toStartOfHour(m.time), 0, 'UTC')"
+_FROM_METRIC = (
+    f"SELECT m.series AS series, {_MINUTE} AS time, count() AS count, sum(m.value) AS sum, min(m.value) AS min, max(m.value) AS max, "
+    "argMaxState(m.value, toDateTime64(m.time, 3, 'UTC')) AS last, toDateTime64(max(m.time), 3, 'UTC') AS last_time "
+    f"FROM {{database}}.metric AS m WHERE NOT isNaN(m.value) GROUP BY m.series, {_MINUTE}"
+)
+_FROM_MINUTES = (
+    f"SELECT m.series AS series, {_HOUR} AS time, sum(m.count) AS count, sum(m.sum) AS sum, min(m.min) AS min, max(m.max) AS max, "
+    "argMaxMergeState(m.last) AS last, max(m.last_time) AS last_time "
+    f"FROM {{database}}.metric_1m AS m GROUP BY m.series, {_HOUR}"
+)
+# In an order that may be repeated when the program ended in its midst: what a half-done run filled is emptied first, and the points that
+# are already there are rolled up before new ones flow by themselves.
+_ROLL_UPS = (
+    _table("metric_1m", _ROLL_UP, "AggregatingMergeTree", "(series, time)", "toMonday(time)"),
+    _table("metric_1h", _ROLL_UP, "AggregatingMergeTree", "(series, time)", "toYYYYMM(time)"),
+    "DROP TABLE IF EXISTS {database}.fill_metric_1m",
+    "DROP TABLE IF EXISTS {database}.fill_metric_1h",
+    "TRUNCATE TABLE {database}.metric_1m",
+    "TRUNCATE TABLE {database}.metric_1h",
+    f"CREATE MATERIALIZED VIEW {{database}}.fill_metric_1h TO {{database}}.metric_1h AS {_FROM_MINUTES}",
+    f"INSERT INTO {{database}}.metric_1m {_FROM_METRIC} "
+    "SETTINGS insert_deduplicate = 0, optimize_aggregation_in_order = 1, max_execution_time = 0, max_partitions_per_insert_block = 0",
+    f"CREATE MATERIALIZED VIEW {{database}}.fill_metric_1m TO {{database}}.metric_1m AS {_FROM_METRIC}",
+)
 
 UPGRADES: tuple[tuple[str, ...], ...] = (
     (
@@ -85,18 +143,16 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
         _table("relation", _RELATION, "AggregatingMergeTree", "(from_entity, to_entity, kind)"),
         _table("quarantine", _QUARANTINE, "ReplacingMergeTree(replayed)", "id", "toYYYYMM(received)"),
     ),
+    (
+        _table("exemplar", _EXEMPLAR, "MergeTree", "(series, time)", "toDate(time)"),
+        _table("histogram", _HISTOGRAM, "MergeTree", "(series, time)", "toDate(time)"),
+        *_ROLL_UPS,
+        *(f"CREATE OR REPLACE VIEW {{database}}.{name} AS {select}" for name, select in VIEWS.items()),
+    ),
 )
 """What each version of the schema adds to the one before: version n is ``UPGRADES[n - 1]``. One that was released is never edited."""
 
 
-def statements(version: int, database: str, retention_days: Mapping[str, int]) -> list[str]:
-    """The statements that lead from `version - 1` to `version`."""
-    return [text.format(database=database, **retention_days) for text in UPGRADES[version - 1]]
-
-
-def retention(table: str, retention_days: Mapping[str, int]) -> tuple[int, str] | None:
-    """How many days a table is kept and the TTL expression that says so; None when it is kept for good."""
-    if table not in _KEPT:
-        return None
-    signal, column = _KEPT[table]
-    return retention_days[signal], f"toDateTime({column}) + toIntervalDay({retention_days[signal]})"
+def statements(version: int, database: str, ttl_days: Mapping[str, int]) -> list[str]:
+    """The statements that lead from `version - 1` to `version`; `ttl_days` as `retention.Retention.ttl_days` gives them."""
+    return [text.format(database=database, **ttl_days) for text in UPGRADES[version - 1]]

@@ -7,6 +7,7 @@ an append after a crash. Queries run on a few connections of their own and never
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -20,11 +21,14 @@ from ninefold.ground.log import get
 from ninefold.model.signal import SCHEMAS, Batch
 from ninefold.store import readonly, schema
 from ninefold.store.client import Client, Pool, connect, in_our_words
+from ninefold.store.retention import Retention
 
 _log = get("store")
 _READERS = 6
 _RESULT_BYTES = 32 << 20
 _EXACT = 1 << 53
+_PATIENT = {"max_execution_time": "0"}
+"""For what may take as long as there is data."""
 _FORMATS = {"arrow": "ArrowStream", "csv": "CSVWithNames"}
 
 
@@ -44,15 +48,21 @@ class Telemetry:
     Args:
         url: ``chdb:///path`` (embedded; one path a process, one process a path) or ``http://user:password@host:8123``.
         database: the database that holds the tables; it is made.
-        retention_days: days to keep `metric`, `log`, `span` and `event`; what is missing has its default.
+        retention_days: days to keep `metric`, `log`, `span`, `event` and the roll-ups; what is missing has its default.
         memory_limit_bytes: what the embedded engine may use.
+        source_retention_days: source -> signal -> days, where a source's rows are kept for another time; `expire` sees to it.
     """
 
     def __init__(
-        self, url: str, database: str = "ninefold", retention_days: Mapping[Any, int] | None = None, memory_limit_bytes: int = 2 << 30
+        self,
+        url: str,
+        database: str = "ninefold",
+        retention_days: Mapping[Any, int] | None = None,
+        memory_limit_bytes: int = 2 << 30,
+        source_retention_days: Mapping[str, Mapping[Any, int]] | None = None,
     ) -> None:
         self._url, self._database, self._memory = url, database, memory_limit_bytes
-        self._retention = {**schema.RETENTION_DAYS, **(retention_days or {})}
+        self._retention = Retention(retention_days or {}, source_retention_days or {})
         self._writers = Pool(self._connect, 1, wait_s=600)
         self._readers = Pool(self._connect, _READERS, wait_s=30)
         self._anchor: Client = None  # an embedded engine lives as long as one connection to it
@@ -149,6 +159,59 @@ class Telemetry:
         with _translated(), self._writers.client() as client:
             client.command(sql, {"at": now(), "ids": list(ids)})
 
+    def expire(self) -> list[str]:
+        """Delete the rows that are too old for their source; the tables in which there were any. Whole days go by themselves.
+
+        Raises:
+            Unavailable: the store cannot take it now.
+        """
+        touched = []
+        for table, condition, days, names in self._retention.deletions(self._database):
+            asked = {"days": days, "names": list(names)}
+            sql = f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1 SETTINGS final = 0"  # noqa: S608 - our names
+            if self.query(sql, asked).num_rows == 0:
+                continue
+            with _translated(), self._writers.client() as client:
+                client.command(f"DELETE FROM {table} WHERE {condition}", asked)  # noqa: S608 - our names
+            touched.append(table)
+        return touched
+
+    def stream(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[pa.RecordBatch]:
+        """As `query` for more rows than memory should hold: batch after batch. The connection is busy until the last one is taken.
+
+        Raises:
+            BadData, Unavailable: as `query`.
+        """
+        with (
+            _translated(),
+            self._readers.client() as client,
+            client.raw_stream(sql, dict(parameters or {}), _PATIENT, "ArrowStream") as answer,
+            pa.ipc.open_stream(answer) as reader,
+        ):
+            yield from (_with_bytes(pa.Table.from_batches([batch])).to_batches()[0] for batch in reader if batch.num_rows)
+
+    def backup(self, target: str) -> None:
+        """Write the database to `target`, in the engine's words: ``File('/new/folder')``, ``Disk('backups', 'name')``, ``S3(…)``.
+
+        Raises:
+            BadData, Unavailable: it cannot be written there.
+        """
+        with _translated(), self._readers.client() as client:
+            _finish(client, f"BACKUP DATABASE {self._database} TO {target}")
+
+    def restore(self, source: str) -> None:
+        """Make the database from a backup. It must not be there: this comes before the first `open`.
+
+        Raises:
+            BadData, Unavailable: there is such a database already, or the backup cannot be read.
+        """
+        client = connect(self._url, self._memory)
+        try:
+            with _translated():
+                _finish(client, f"RESTORE DATABASE {self._database} FROM {source}")
+        finally:
+            client.close()
+
     def trim(self) -> None:
         """Give memory that is free back to the system; for quiet times after a busy one. A server minds its own.
 
@@ -186,7 +249,7 @@ class Telemetry:
         if version > latest:
             raise ConfigError(f"the store has schema version {version} and this Ninefold knows {latest}; start the newer Ninefold again")
         for step in range(version + 1, latest + 1):
-            for statement in schema.statements(step, name, self._retention):
+            for statement in schema.statements(step, name, self._retention.ttl_days):
                 client.command(statement)
             client.command(f"INSERT INTO {name}.schema_version (version) VALUES ({step})")  # noqa: S608 - our name
             _log.info("the store %s has schema version %d", name, step)
@@ -200,13 +263,13 @@ class Telemetry:
             {"database": self._database},
         ).to_pydict()
         for name, days in zip(kept["name"], kept["days"], strict=True):
-            wanted = schema.retention(name, self._retention)
+            wanted = self._retention.ttl(name)
             if wanted and wanted[0] != days:
                 client.command(f"ALTER TABLE {self._database}.{name} MODIFY TTL {wanted[1]}")
                 _log.info("%s is now kept for %d days (before: %d)", name, wanted[0], days)
 
     def _guarded(self, sql: str, format: str, limit: int, timeout_s: float, memory_bytes: int) -> bytes:
-        statement = readonly.read(sql, self._database, schema.TABLES)
+        statement = readonly.read(sql, self._database, schema.READABLE)
         limits = (
             f"readonly = 1, limit = {limit:d}, max_execution_time = {timeout_s:f}, max_memory_usage = {memory_bytes:d}, "
             f"max_result_bytes = {_RESULT_BYTES}, result_overflow_mode = 'throw'"
@@ -253,9 +316,26 @@ def _stream(table: pa.Table) -> pa.Buffer:
 def _ask(client: Client, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
     answer = client.raw_query(sql, dict(parameters or {}), fmt="ArrowStream")
     with pa.ipc.open_stream(pa.py_buffer(answer)) as reader:
-        table = reader.read_all()
+        return _with_bytes(reader.read_all())
+
+
+def _with_bytes(table: pa.Table) -> pa.Table:
     place = table.schema.get_field_index("payload")  # the one column of bytes; the engine has one type for texts and bytes
     return table if place < 0 else table.set_column(place, "payload", table.column(place).cast(pa.binary()))
+
+
+def _finish(client: Client, order: str) -> None:
+    """Begin a backup or a restore, which may take longer than any request may, and wait for its end."""
+    (name, *_) = client.command(f"{order} ASYNC", settings=_PATIENT)
+    while True:
+        (state,) = _ask(
+            client, "SELECT toString(status) AS word, error FROM system.backups WHERE id = {id:String}", {"id": name}
+        ).to_pylist()
+        if state["word"] in ("BACKUP_CREATED", "RESTORED"):
+            return
+        if not state["word"].startswith(("CREATING", "RESTORING")):
+            raise Unavailable(f"the store did not finish {order.partition(' ')[0]}: {' '.join(state['error'].split())[:400]}")
+        time.sleep(0.05)
 
 
 def _as_numbers(rows: list[list[Any]], place: int) -> None:

@@ -17,10 +17,12 @@ ARROW, CSV = "application/vnd.apache.arrow.stream", "text/csv"
 
 
 class Question(BaseModel):
-    """A query in ClickHouse's SQL over the tables metric, series, log, span, event, relation and quarantine."""
+    """A query in ClickHouse's SQL over the tables metric, series, log, span, event, relation and quarantine, the roll-ups metric_1m and
+    metric_1h, and the views v_metric, v_metric_1m, v_metric_1h, v_series, v_log, v_event, v_span, v_span_red and v_relation."""
 
     sql: str = Field(min_length=1, max_length=100_000, examples=["SELECT name, count() FROM series GROUP BY name"])
     limit: int = Field(1000, ge=1, le=100_000, description="Most rows to return.")
+    timeout_s: float = Field(10.0, gt=0, le=120, description="Most seconds it may take; one that takes longer is refused.")
 
 
 class Column(BaseModel):
@@ -43,10 +45,10 @@ class Answer(BaseModel):
 def query(question: Question, actor: Viewer, app: TheApp, accept: Annotated[str, Header()] = "") -> Response:
     """Run a query. `Accept: text/csv` and `Accept: application/vnd.apache.arrow.stream` choose another form of the answer."""
     if ARROW in accept:
-        return Response(app.store.export(question.sql, "arrow", limit=question.limit), media_type=ARROW)
+        return Response(app.store.export(question.sql, "arrow", limit=question.limit, timeout_s=question.timeout_s), media_type=ARROW)
     if CSV in accept:
-        return Response(app.store.export(question.sql, "csv", limit=question.limit), media_type=CSV)
+        return Response(app.store.export(question.sql, "csv", limit=question.limit, timeout_s=question.timeout_s), media_type=CSV)
     started = time.monotonic()
-    columns, rows, truncated = app.store.select(question.sql, limit=question.limit)
+    columns, rows, truncated = app.store.select(question.sql, limit=question.limit, timeout_s=question.timeout_s)
     answer = {"columns": columns, "rows": rows, "truncated": truncated, "elapsed_s": round(time.monotonic() - started, 4)}
     return Response(orjson.dumps(answer), media_type="application/json")

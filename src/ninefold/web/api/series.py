@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Path, Query
@@ -12,14 +12,15 @@ from ninefold.analytics.baseline import band, is_counter, rate
 from ninefold.ground.clock import SECOND, iso, parse
 from ninefold.ground.errors import BadData, NotFound
 from ninefold.plugin import Store
-from ninefold.store.downsample import F64, I64, pick
+from ninefold.store.downsample import F64, on_grid, pick, usual_distance
+from ninefold.store.points import read
 from ninefold.web.auth import Viewer
 from ninefold.web.state import TheApp
 
 router = APIRouter(tags=["series"])
 _LEARN = 86400 * SECOND
 """How much before the asked window is replayed, so that the band has learned the usual day."""
-_SAMPLES = 1_000_000
+_POINTS = 10_000
 _CHANGES = 50
 _LAST = 2**63 - 1
 
@@ -60,9 +61,10 @@ class ChangeInfo(BaseModel):
 
 
 class Points(BaseModel):
-    """A series over time, thinned out so that every extreme survives. Arrays are of one length; times are epoch seconds.
+    """A series over time. Arrays are of one length; times are epoch seconds.
 
-    A counter is shown as its rate a second. Where there is no value or no band yet, there is null.
+    Without `step` it is thinned out so that every extreme survives; with it there is one point a step. A counter is shown as its rate
+    a second. Where there is no value or no band yet, there is null.
     """
 
     series: str
@@ -72,13 +74,21 @@ class Points(BaseModel):
     entity: str
     time: list[float]
     value: list[float | None]
+    low: list[float | None] = Field(description="The lowest sample that a point stands for; the value itself where it stands for one.")
+    high: list[float | None] = Field(description="The highest sample that a point stands for.")
+    measured: list[bool] = Field(
+        description="False: nothing was measured in this step; the value lies between its neighbours, or is null in a gap."
+    )
     lower: list[float | None]
     upper: list[float | None]
     centre: list[float | None]
     findings: list[FindingInfo]
     changes: list[ChangeInfo]
     samples: int = Field(description="Samples stored in this time, before thinning out.")
-    step_s: float = Field(description="The usual time between two samples.")
+    step_s: float = Field(description="The usual time between two samples, or between two points of the resolution.")
+    resolution: Literal["raw", "1m", "1h"] = Field(
+        description="What was read: samples as received, or means of minutes or hours when they are too many or gone."
+    )
 
 
 @router.get("/series")
@@ -108,35 +118,51 @@ def points(
     app: TheApp,
     begin: Annotated[str, Query(alias="from", description="RFC 3339; the first sample when left out.")] = "",
     end: Annotated[str, Query(alias="to", description="RFC 3339; the last sample when left out.")] = "",
-    count: Annotated[int, Query(alias="points", ge=4, le=10_000, description="About how many points to draw.")] = 600,
+    count: Annotated[int, Query(alias="points", ge=4, le=_POINTS, description="About how many points to draw.")] = 600,
+    step: Annotated[int, Query(ge=0, le=86400, description="Seconds: one point for each, measured or not; 0 draws what is there.")] = 0,
 ) -> Points:
     """One series with its band, what was found in it, and the changes of the same time."""
     info = _lookup(app.store, series)
     first, last = _time(begin, "from", 0), _time(end, "to", _LAST)
-    times, values = _samples(app.store, int(series), max(0, first - _LEARN), last)
-    centre, lower, upper, findings = band(times, values, info.kind, info.unit, info.name)
-    unit = info.unit
-    if is_counter(info.kind, info.name):
-        values, unit = rate(times, values), f"{'' if unit == '1' else unit}/s"
-    inside = slice(int(np.searchsorted(times, first)), None)
-    times, values, centre, lower, upper = times[inside], values[inside], centre[inside], lower[inside], upper[inside]
-    chosen = pick(times, values, count)
+    counter = is_counter(info.kind, info.name)
+    line = read(app.store, int(series), max(0, first - _LEARN), last, counter=counter, step_s=step)
+    centre, lower, upper, findings = band(line.times, line.values, info.kind, info.unit, info.name)
+    values, low, high, unit = line.values, line.low, line.high, info.unit
+    if counter:
+        values, unit = rate(line.times, line.values), f"{'' if unit == '1' else unit}/s"
+        low = high = values
+    inside = slice(int(np.searchsorted(line.times, first)), None)
+    times, counts = line.times[inside], line.counts[inside]
+    drawn, low, high = [part[inside] for part in (values, lower, upper, centre)], low[inside], high[inside]
+    usual = usual_distance(times)
     shown = [found for found in findings if found.time <= last and (found.until is None or found.until >= first)]
     first, last = (max(first, int(times[0])), min(last, int(times[-1]))) if len(times) else (first, last)
+    if step and len(times):
+        if (last - first) // (step * SECOND) >= _POINTS:
+            raise BadData(f"a step of {step} s makes more than {_POINTS:,} points; take a longer step or a shorter time", "step")
+        times, drawn, low, high, measured = on_grid(times, drawn, low, high, counts, step * SECOND)
+    else:
+        chosen = pick(times, low, count, high)
+        times, drawn, low, high = times[chosen], [part[chosen] for part in drawn], low[chosen], high[chosen]
+        measured = np.ones(len(times), np.bool_)
     return Points(
         **{**info.model_dump(exclude={"attributes", "source"}), "unit": unit},
-        time=(times[chosen] / SECOND).tolist(),
-        value=_nullable(values[chosen]),
-        lower=_nullable(lower[chosen]),
-        upper=_nullable(upper[chosen]),
-        centre=_nullable(centre[chosen]),
+        time=(times / SECOND).tolist(),
+        value=_nullable(drawn[0]),
+        low=_nullable(low),
+        high=_nullable(high),
+        measured=measured.tolist(),
+        lower=_nullable(drawn[1]),
+        upper=_nullable(drawn[2]),
+        centre=_nullable(drawn[3]),
         findings=[
             FindingInfo(time=iso(f.time), until=iso(f.until) if f.until else None, kind=f.reason, severity=f.severity, text=f.text)
             for f in shown
         ],
         changes=_changes(app.store, info.entity, first, last),
-        samples=len(times),
-        step_s=float(np.median(np.diff(times))) / SECOND if len(times) > 1 else 0.0,
+        samples=int(counts.sum()),
+        step_s=usual / SECOND,
+        resolution=line.resolution,
     )
 
 
@@ -154,19 +180,6 @@ def _lookup(store: Store, series: str) -> SeriesInfo:
     if not rows:
         raise NotFound(f"there is no series {series}; GET /api/v1/series finds those there are")
     return _info(rows[0])
-
-
-def _samples(store: Store, series: int, begin: int, end: int) -> tuple[I64, F64]:
-    """Times (ns, ascending, each once) and values; the newest million when there are more."""
-    found = store.query(
-        """SELECT toUnixTimestamp64Nano(time) AS at, value FROM metric WHERE series = {series:UInt64}
-        AND time BETWEEN fromUnixTimestamp64Nano({begin:Int64}, 'UTC') AND fromUnixTimestamp64Nano({end:Int64}, 'UTC')
-        ORDER BY time DESC LIMIT {limit:UInt32}""",
-        {"series": series, "begin": begin, "end": end, "limit": _SAMPLES},
-    )
-    times, values = (found.column(name).to_numpy()[::-1] for name in ("at", "value"))
-    once = np.append(np.diff(times) > 0, True)[: len(times)]
-    return times[once], values[once]
 
 
 def _changes(store: Store, entity: str, begin: int, end: int) -> list[ChangeInfo]:
