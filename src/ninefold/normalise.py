@@ -30,11 +30,11 @@ from ninefold.sources import alertmanager, cloudevents, replay
 from ninefold.sources.reading import EARLIEST
 from ninefold.sources.webhook import Reader
 
-VERSION = "1"
+VERSION = "2"
 """Part of every event ("ninefold.normaliser"); it changes when the same record would be read differently."""
 FUTURE = 86400 * SECOND
 """A record's time may be at most this far ahead of its receipt."""
-_BY, _MADE_OF = "ninefold.normaliser", "ninefold.fingerprint"
+_BY, _MADE_OF, _MAPPED = "ninefold.normaliser", "ninefold.fingerprint", "ninefold.mapping"
 _TIMED = frozenset(("metric", "log", "span", "event"))
 _CACHE_BATCHES, _CACHE_BYTES = 64, 64 << 20
 _BAD_ROWS = 1000
@@ -55,9 +55,30 @@ class Normaliser:
 
     def __init__(self, webhooks: Mapping[str, WebhookConfig]) -> None:
         self._readers = {name: Reader(name, config) for name, config in webhooks.items()}
+        self._versions: dict[str, str] = {}
         self._cache: OrderedDict[int, Future[list[Batch]]] = OrderedDict()
         self._sizes: dict[int, int] = {}
         self._lock = threading.Lock()
+
+    def remap(self, name: str, config: WebhookConfig, version: int) -> None:
+        """Read records of this name by another mapping from now on; the events say which version read them.
+
+        Raises:
+            ConfigError: the mapping has a path that is not JMESPath or a field that does not exist.
+        """
+        self._readers[name], self._versions[name] = Reader(name, config), f"{name} v{version}"
+
+    def read(self, format_: str, payload: bytes, received: int) -> dict[str, Any]:
+        """The event row of one raw record, as it is read now; `received` in ns.
+
+        Raises:
+            BadData: no reader is known for the format, or the record cannot be read.
+        """
+        return self._reader(format_)(payload, received)
+
+    def event_batch(self, rows: Sequence[Mapping[str, Any]], source: str, received: int) -> Batch:
+        """Rows of `read` as a batch; a row's own `received` and `source` come before those given."""
+        return Batch("event", source, received, _event_rows(rows, source, received))
 
     def normalise(self, batch: Batch) -> list[Batch]:
         """The canonical batches of one accepted batch, in its place and time; nothing is lost: every row comes out or is quarantined."""
@@ -120,7 +141,10 @@ class Normaliser:
         kind, _, name = format_.partition(":")
         if kind != "webhook":
             raise BadData(f"no reader is known for the format {format_!r}; upgrade Ninefold or discard the record", "format")
-        return (self._readers.get(name) or Reader(name)).to_event
+        read, version = (self._readers.get(name) or Reader(name)).to_event, self._versions.get(name)
+        if version is None:
+            return read
+        return lambda payload, received: read(payload, received) | {"mapping": version}
 
     def replay(self, quarantine_rows: pa.Table, received: int) -> list[Batch]:
         """Stored quarantine rows as batches for the front door, read again as if just received; what is still wrong comes back as a
@@ -132,7 +156,9 @@ class Normaliser:
         attributes = dict(event["attributes"])
         version, _, format_ = attributes.get(_BY, "").partition(" ")
         name = format_.partition(":")[2]
-        mapping = f", mapping {name!r} from the configuration" if name in self._readers else ", read by the usual keys" if name else ""
+        saved = attributes.get(_MAPPED, "")
+        configured = f", mapping {name!r} from the configuration" if name in self._readers else ", read by the usual keys" if name else ""
+        mapping = f", mapping {saved}" if saved else configured
         read = (
             f"Read by normaliser {version} as {format_}{mapping}."
             if version
@@ -164,6 +190,9 @@ def _event_rows(rows: Sequence[Mapping[str, Any]], source: str, received: int) -
         if why:
             keys += (_BY, _MADE_OF)
             values += (f"{VERSION} {why[0]}", why[1])
+        if "mapping" in row:
+            keys.append(_MAPPED)
+            values.append(row["mapping"])
         offsets.append(len(keys))
     vnodes = {entity: vnode_of(entity) for entity in {row["entity"] or row["fingerprint"] for row in rows}}
     columns: dict[str, pa.Array] = {

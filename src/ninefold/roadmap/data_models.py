@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ninefold.plugin import Store
 from ninefold.roadmap import sources
 from ninefold.roadmap.answer import OWN, Figure, Gap, StepResult, count, names, percent, rows, score, span
@@ -61,7 +63,8 @@ def measure(store: Store, records: Records) -> StepResult:
         )
     figures += _typed(store)
     refused, kept = _refused(store, figures)
-    figures += _granularity(store)
+    known = sources.facts(records)
+    figures += _discovered(known) + _granularity(store, known)
     fits = sum(row["named"] / row["records"] for row in mapped) / len(mapped) if mapped else None
     missing = [] if mapped else [Gap("No data model can be read before data flows.", "see step 1 for the first source to connect")]
     missing += [
@@ -110,15 +113,34 @@ def _refused(store: Store, figures: list[Figure]) -> tuple[int, int]:
     return refused, kept
 
 
-def _granularity(store: Store) -> list[Figure]:
-    known = [flow for flow in sources.flowing(store) if flow.finest_s is not None]
-    if not known:
+def _discovered(known: dict[str, dict[str, Any]]) -> list[Figure]:
+    """How many types of records have a model that has settled, and how stable those are."""
+    models = [(source, model) for source, found in known.items() for model in found["models"]]
+    if not models:
         return []
-    finest = min(known, key=lambda flow: flow.finest_s or 0.0)
-    coarsest = max(known, key=lambda flow: flow.interval_s or 0.0)
+    settled = [(source, model) for source, model in models if model["version"]]
+    text = f"{len(settled)} of {count(len(models), 'type')} of records of {count(len(known), 'source')} have a settled model"
+    text += f", with {sum(model['fields'] for _, model in settled):,} fields." if settled else "; a model learns for an hour."
+    how = "Types (source, signal, kind and format) whose model is version 1 or later / all types seen by the source watch."
+    made = [Figure("Data models discovered", percent(len(settled), len(models)), "%", text, how)]
+    if settled:
+        later = [f"{source} ({model['signal']} {model['type']}".strip() + f", version {model['version']})" for source, model in settled
+                 if model["version"] > 1]  # fmt: skip
+        text = f"Changed since they settled: {names(later)}." if later else "None has changed since it settled."
+        share = percent(len(settled) - len(later), len(settled))
+        made.append(Figure("Stable data models", share, "%", text, "Settled models that are still version 1 / settled models."))
+    return made
+
+
+def _granularity(store: Store, known: dict[str, dict[str, Any]]) -> list[Figure]:
+    measured = [flow for flow in sources.flowing(store) if flow.finest_s is not None]
+    if not measured:
+        return []
+    finest = min(measured, key=lambda flow: flow.finest_s or 0.0)
+    coarsest = max(measured, key=lambda flow: flow.interval_s or 0.0)
     text = f"The finest series of {finest.name} has a point every {span(finest.finest_s or 0)}"
     text += "." if coarsest is finest else f"; those of {coarsest.name} have one every {span(coarsest.interval_s or 0)}."
-    return [
+    made = [
         Figure(
             "Finest granularity",
             finest.finest_s,
@@ -127,3 +149,13 @@ def _granularity(store: Store) -> list[Figure]:
             "Smallest median time between two points of a series (up to 50 series a source).",
         )
     ]
+    watched = {
+        name: found["completeness"] for name, found in known.items() if "metric" in found["types"] and found["completeness"] is not None
+    }
+    if watched:
+        worst = min(watched, key=lambda name: watched[name])
+        text = f"{worst} has most gaps: {100 * (1 - watched[worst]):.2g} % of what should have come." if watched[worst] < 1 else "No gaps."
+        share = round(100 * sum(watched.values()) / len(watched), 2)
+        how = "Per source of metrics the points that came / (came + missing in the series followed) x records that could be read; the mean."
+        made.append(Figure("Points measured, not missing", share, "%", text, how))
+    return made

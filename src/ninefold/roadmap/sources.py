@@ -1,11 +1,19 @@
-"""Data freedom, the second half of step 1: which sources flow, how fresh their records are, how often they come."""
+"""Data freedom, the second half of step 1: which sources flow, how fresh their records are, how often they come, how free they are.
+
+The freedom score and the data models of a source are measured by the source watch and read from the records; the rest is SQL.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
 
 from ninefold.plugin import Store
-from ninefold.roadmap.answer import OWN, Figure, count, middle, names, percent, rows, span
+from ninefold.roadmap.answer import OWN, Figure, Gap, count, middle, names, percent, rows, span
+from ninefold.store.records.base import Records
+from ninefold.store.records.sources import SourceFacts
 
 STREAMING_S = 10.0
 """A source whose median delay is at most this streams; a slower one delivers in batches."""
@@ -60,6 +68,43 @@ def streaming(flows: list[Flow]) -> float | None:
     """The share of sources with a known delay that stream, None when no delay is known."""
     known = [flow.delay_s for flow in flows if flow.delay_s is not None]
     return sum(delay <= STREAMING_S for delay in known) / len(known) if known else None
+
+
+def facts(records: Records) -> dict[str, dict[str, Any]]:
+    """What was last measured of every source, as the source watch keeps it, by name."""
+    with records.reading() as session:
+        return {row.source: row.facts for row in session.scalars(select(SourceFacts).order_by(SourceFacts.source))}
+
+
+def free(known: dict[str, dict[str, Any]]) -> float | None:
+    """The mean freedom of the sources that have a score, 0 to 1; None when none has."""
+    scores = [found["score"] for found in known.values() if found["score"] is not None]
+    return sum(scores) / len(scores) / 100 if scores else None
+
+
+def freedoms(known: dict[str, dict[str, Any]]) -> list[Figure]:
+    """The freedom of each source, least free first, with its own arithmetic."""
+    scored = sorted((found for found in known.values() if found["score"] is not None), key=lambda found: (found["score"], found["source"]))
+    made = []
+    if scored:
+        text = f"The least free is {scored[0]['source']} with {scored[0]['score']:g}, the freest {scored[-1]['source']} with "
+        mean = middle([found["score"] for found in scored])
+        how = "The median of the sources' freedom scores (0 to 100); each source's arithmetic is shown beside it."
+        made.append(Figure("Freedom of the data", mean, "of 100", f"{text}{scored[-1]['score']:g}.", how))
+    for found in scored[:6]:
+        worst = next(iter(found["advice"]), None)
+        text = f"It loses most by {worst['term']}: {worst['text']}." if worst else "Nothing has to be changed there."
+        made.append(Figure(f"Freedom of {found['source']}", found["score"], "of 100", text, found["arithmetic"]))
+    return made
+
+
+def unfree(known: dict[str, dict[str, Any]], below: float = 60.0) -> list[Gap]:
+    """Sources whose score is low, with the first advice."""
+    return [
+        Gap(f"The data of {found['source']} is not free: {found['score']:g} of 100.", found["advice"][0]["text"])
+        for found in known.values()
+        if found["score"] is not None and found["score"] < below and found["advice"]
+    ]
 
 
 def figures(flows: list[Flow]) -> list[Figure]:

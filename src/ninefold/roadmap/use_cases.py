@@ -35,7 +35,7 @@ WORDS = {
 }  # fmt: skip
 HINTS = {
     "metrics": "let Prometheus remote_write to /api/v1/write, or an OpenTelemetry SDK export to port 4318",
-    "logs": "send syslog to port 5514, OTLP logs to port 4318, or follow files with `files:` in ninefold.yaml",
+    "logs": "send syslog to port 5514, OTLP logs to port 4318, or follow files with a source of type `file`",
     "traces": "set OTEL_EXPORTER_OTLP_ENDPOINT of your services to port 4318",
     "alerts": "point Prometheus' alerting at Ninefold, or Alertmanager's webhook at /webhook/alertmanager",
     "topology": "send traces (calls between services become edges)",
@@ -69,13 +69,16 @@ def measure(store: Store, records: Records) -> StepResult:
     """Readiness of every built-in use case, and how freely the data flows."""
     have, flows = present(store, records), sources.flowing(store)
     ready = {case: sum(need in have for need in case.needs) / len(case.needs) for case in USE_CASES}
-    figures = [_figure(case, share, have) for case, share in ready.items()] + sources.figures(flows)
+    known = sources.facts(records)
+    figures = [_figure(case, share, have) for case, share in ready.items()] + sources.figures(flows) + sources.freedoms(known)
     wanted = dict.fromkeys(need for case in USE_CASES for need in case.needs if need not in have)
     missing = []
     for need in wanted:
         cases = ", ".join(case.name.lower() for case in USE_CASES if need in case.needs)
         missing.append(Gap(f"No {need} yet; needed to {cases}.", HINTS[need]))
-    value = score(sum(ready.values()) / len(ready), sources.streaming(flows)) if have else None
+    missing += sources.unfree(known)
+    free = sources.free(known)
+    value = score(sum(ready.values()) / len(ready), sources.streaming(flows) if free is None else free) if have else None
     return StepResult(
         1,
         "use_cases",

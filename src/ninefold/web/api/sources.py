@@ -10,10 +10,12 @@ from pydantic import BaseModel, Field
 
 from ninefold.ground.clock import iso, now
 from ninefold.ground.errors import BadData
+from ninefold.web.api import source as one
 from ninefold.web.auth import Operator, Viewer
 from ninefold.web.state import TheApp
 
 router = APIRouter(tags=["sources"])
+router.include_router(one.router)
 _PREVIEW_BYTES = 4096
 _REPLAY_ROWS = 10_000
 

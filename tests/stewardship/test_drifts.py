@@ -1,0 +1,158 @@
+"""A drift is one record with its blast radius, one change for others, one notice within the cool-down, and one recovery notice."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from ninefold.catalogue.watch import Episode, SourceWatch, drift_event
+from ninefold.ground.clock import MINUTE, SECOND, iso, now
+from ninefold.ground.errors import Unavailable
+from ninefold.model.signal import batch_of
+from ninefold.plugin import Connector, action
+from ninefold.stewardship import Stewardship
+from ninefold.stewardship.drifts import Drifts, notifiers
+from ninefold.stewardship.radius import Radius, sentence
+from ninefold.store.records.base import Outbox, Records
+from ninefold.store.records.incidents import Timeline
+from ninefold.store.records.sources import SourceDrift, SourceFacts
+from ninefold.store.records.workflows import Dispatch
+from ninefold.store.telemetry import Telemetry
+
+CASES = {"Fold alerts": ("alerts", "topology"), "Automate": ("tickets",)}
+
+
+class Said(BaseModel):
+    title: str
+    body: str
+    severity: str
+
+
+class Administrators(Connector):
+    """Takes messages, or is away."""
+
+    kind = "notify"
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.heard: list[Said] = []
+        self.away = False
+
+    @action(risk="write")
+    async def send(self, ask: Said) -> Said:
+        """Take a message."""
+        if self.away:
+            raise Unavailable("nobody is there")
+        self.heard.append(ask)
+        return ask
+
+    def of(self, source: str) -> list[Said]:
+        """What was said of a source."""
+        return [said for said in self.heard if said.title.startswith(f"Source {source}:")]
+
+
+@pytest.fixture
+def administrators() -> Administrators:
+    return Administrators()
+
+
+@pytest.fixture
+def drifts(store: Telemetry, records: Records, administrators: Administrators) -> Drifts:
+    workflows = [SimpleNamespace(name="restart", source="on: prom-east"), SimpleNamespace(name="other", source="")]
+    return Drifts(store, records, Radius(store, records, workflows, CASES), notifiers({"team": administrators, "x": Connector2(None)}))
+
+
+class Connector2(Connector):
+    """Of another kind."""
+
+    kind = "http"
+
+
+def happen(store: Telemetry, source: str, what: str, since: int, firing: bool = True, severity: str = "") -> None:
+    episode = Episode(source, "metric", what, since, "every 15 s", "nothing for 3 min", f"{source} has sent no points for 3 min")
+    row = drift_event(episode, since + 3 * MINUTE, firing=firing, text="" if firing else f"{source} sends points again")
+    row["severity"] = severity or row["severity"]
+    store.append([batch_of("event", "ninefold.watch", now(), [row])], f"{source} {what} {since} {firing}")
+
+
+def fill(store: Telemetry, records: Records) -> None:
+    at = now()
+    about = [{"series": i, "name": "up", "kind": "gauge", "entity": f"host:h{i % 2}", "seen": at} for i in range(1, 5)]
+    alerts = [{"id": f"e{i}", "time": at, "kind": "alert", "title": f"Rule{i % 2}", "fingerprint": "f"} for i in range(4)]
+    store.append([batch_of("series", "prom-east", at, about), batch_of("event", "prom-east", at, alerts)], "fill")
+    with records.session() as session:
+        session.add(Timeline(incident=1, time=at, kind="alert", title="Rule0", source="prom-east"))
+        session.add(Dispatch(workflow="page", outbox=1, verdict="started", incident=1))
+
+
+def test_the_blast_radius_names_what_depends_on_it(store: Telemetry, records: Records, drifts: Drifts) -> None:
+    fill(store, records)
+    happen(store, "prom-east", "silence", now() - 5 * MINUTE)
+    assert drifts.follow() == 1
+    assert drifts.follow() == 0, "reading it again changes nothing"
+    (found,) = drifts.history("prom-east")
+    assert found["radius"] == {
+        "series": 4, "detectors": 4, "entities": 2, "rules": ["Rule0", "Rule1"], "incidents_30d": 1, "workflows": ["page", "restart"],
+        "kpis": ["Noise reduction", "Time to acknowledge", "Time to detect", "Time to resolve"], "use_cases": {"Fold alerts": "lost"},
+        "only_source_of": ["alerts", "metrics"],
+    }  # fmt: skip
+    said = "It feeds 4 series with their detectors, 2 alert rules, 2 workflows, 4 KPIs; lost without it: Fold alerts."
+    assert sentence(found["radius"]) == said
+    with records.reading() as session:
+        (change,) = session.scalars(select(Outbox).where(Outbox.key == "prom-east"))
+    assert (change.topic, change.kind, change.data["what"], change.data["radius"]["series"]) == ("source", "drifted", "silence", 4)
+
+
+def test_administrators_hear_once_and_hear_the_end(
+    store: Telemetry, records: Records, drifts: Drifts, administrators: Administrators
+) -> None:
+    since = now() - 50 * MINUTE
+    happen(store, "web", "volume", since)
+    drifts.follow()
+    administrators.away = True
+    assert asyncio.run(drifts.tell()) == 0
+    administrators.away = False
+    assert asyncio.run(drifts.tell()) > 0, "what nobody took is sent again"
+    assert asyncio.run(drifts.tell()) == 0
+    (said,) = administrators.of("web")
+    assert said.title == "Source web: volume"
+    assert said.body == f"web has sent no points for 3 min, since {iso(since)}. Nothing is known to depend on it."
+    assert said.severity == "warning"
+    happen(store, "web", "volume", since, firing=False)
+    happen(store, "web", "volume", since + 20 * MINUTE)
+    drifts.follow()
+    assert asyncio.run(drifts.tell()) == 1
+    assert [(said.title, said.severity) for said in administrators.of("web")[1:]] == [("Source web: volume is over", "success")]
+    states = [(item["notice"], item["until"] is not None, item["ending"]) for item in drifts.history("web")]
+    assert states == [("held", False, ""), ("recovered", True, "web sends points again")], "the second began within the cool-down"
+
+
+def test_what_is_no_warning_or_over_at_once_is_not_told(store: Telemetry, drifts: Drifts, administrators: Administrators) -> None:
+    since = now() - 5 * MINUTE
+    happen(store, "calm", "fields 2", since, severity="info")
+    happen(store, "short", "lag", since)
+    happen(store, "short", "lag", since, firing=False)
+    drifts.follow()
+    asyncio.run(drifts.tell())
+    assert administrators.of("calm") + administrators.of("short") == []
+
+
+def test_facts_are_kept_for_the_roadmap(steward: Stewardship, records: Records) -> None:
+    watch: SourceWatch = steward.watch
+    at = now()
+    for i in range(40):
+        row = {"time": at + i * SECOND, "body": "x", "attributes": {"user": "ada"}}
+        watch.process(batch_of("log", "app", at + (i + 1) * SECOND, [row]))
+    steward.keep_now()
+    steward.keep_now()
+    with records.reading() as session:
+        (kept,) = session.scalars(select(SourceFacts))
+        (drift,) = [*session.scalars(select(SourceDrift)), None]
+    assert drift is None
+    assert (kept.source, kept.facts["types"], kept.facts["extraction"]) == ("app", ["log"], "push")
+    assert kept.facts["score"] > 50
+    assert kept.facts["models"] == [{"signal": "log", "type": "", "version": 0, "fields": 2, "named": ["attributes.user", "body"]}]
