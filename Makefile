@@ -16,15 +16,18 @@ CLICKHOUSE := .venv-clickhouse/.stamp
 CONSOLE_FROM := $(shell find console -name node_modules -prune -o -type f -print)
 WARM_FROM    := $(shell grep -rl --include='*.py' numba src/ninefold)
 
-.PHONY: help demo serve test check bench lock clean
+.PHONY: help demo serve test test-real check bench fuzz docs lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    install, build the console, replay a recorded fault and open what Ninefold makes of it"
 	@echo "make serve   the same program on your own data; ARGS='--config ninefold.yaml'"
 	@echo "make test    all tests"
+	@echo "make test-real  those with real peer programs only (.ci/peers installs them all on Debian)"
 	@echo "make check   lint, format, types, floors, budgets, console types"
 	@echo "make bench   measure everything and write bench/RESULTS.md"
+	@echo "make fuzz    feed every decoder what nobody should send; ARGS='--seconds 60 otlp'"
+	@echo "make docs    write the reference pages of the documentation from the code"
 	@echo "make lock    renew the pinned versions"
 	@echo "make clean   remove what make made"
 
@@ -36,6 +39,15 @@ serve: $(RUN) $(CONSOLE) $(WARM)
 
 test: $(DEV) $(CONSOLE) $(WARM) $(CLICKHOUSE) $(BROWSER)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-real: $(DEV) $(CONSOLE) $(WARM) $(CLICKHOUSE) $(BROWSER)
+	$(BIN)/python -m pytest -m real -rs $(ARGS)
+
+fuzz: $(DEV) $(WARM)
+	$(BIN)/python tests/fuzz/run.py $(ARGS)
+
+docs: $(DEV)
+	$(BIN)/python build_docs.py
 
 check: $(DEV) $(CONSOLE)
 	$(BIN)/ruff check .

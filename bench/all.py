@@ -29,6 +29,7 @@ TITLES = {
     "rootcause": "Root cause",
     "store": "The telemetry store",
     "install": "Installation",
+    "ingest": "Ingest beside Prometheus and VictoriaMetrics",
     "end_to_end": "The whole program",
 }
 VERSIONS = ("numpy", "numba", "pyarrow", "chdb-core-lite", "clickhouse-connect", "fastapi", "uvicorn")

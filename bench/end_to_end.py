@@ -40,7 +40,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         config = folder / "ninefold.yaml"
-        server = {"port": self.port, "otlp_port": 0, "syslog_port": 0}
+        server = {"port": self.port, "otlp_port": 0}
         config.write_text(yaml.safe_dump({"data": str(folder / "data"), "server": server, "log_level": "ERROR"}))
         started = time.monotonic()
         command = [sys.executable, "-m", "ninefold", "serve", "-c", str(config)]

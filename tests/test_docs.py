@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import build_docs
 import pytest
 import typer
 import yaml
@@ -154,3 +155,8 @@ def test_pages_fit_their_budgets() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 200
     for page in (ROOT / "decisions").glob("*.md"):
         assert len(page.read_text().splitlines()) <= 60, page.name
+
+
+def test_reference_pages_are_those_of_the_code() -> None:
+    written = {page.name: page.read_text() for page in (ROOT / "docs" / "sources").glob("*.md")}
+    assert written == build_docs.pages(), "run `make docs`"

@@ -13,8 +13,8 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "ninefold"
 FLOORS = (
     {"ground", "model", "__init__"},
     {"plugin", "config"},
-    {"analytics", "store", "journal", "engine", "sources", "connectors"},
-    {"normalise", "incidents", "workflows", "roadmap", "demo"},
+    {"analytics", "catalogue", "store", "journal", "engine", "sources", "connectors"},
+    {"normalise", "incidents", "workflows", "roadmap", "promql", "stewardship", "demo"},
     {"app"},
     {"cli", "web", "__main__"},
 )

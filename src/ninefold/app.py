@@ -7,16 +7,21 @@ all use it.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from ninefold.analytics import warm
-from ninefold.config import Config
+from ninefold.catalogue.limits import Limits
+from ninefold.catalogue.watch import SourceWatch
+from ninefold.config import Config, WebhookConfig
 from ninefold.engine.local import EventFollower, Follower, StoreWriter, TechniqueRunner
 from ninefold.ground.clock import now
 from ninefold.ground.errors import ConfigError, NinefoldError, Unavailable
@@ -25,16 +30,19 @@ from ninefold.ground.meter import Meter
 from ninefold.ground.traffic import Traffic
 from ninefold.incidents import Incidents
 from ninefold.journal.sqlite import SqliteJournal
-from ninefold.model.signal import Batch
+from ninefold.model.signal import Batch, batch_of
 from ninefold.normalise import Normaliser
 from ninefold.plugin import Connector, Feed, Lent, Source, plugins
+from ninefold.roadmap.use_cases import USE_CASES
 from ninefold.sources import kernel
-from ninefold.sources.files import FileFollow
 from ninefold.sources.own import OwnEvents, OwnMetrics
-from ninefold.sources.syslog import Syslog
+from ninefold.stewardship import Stewardship
+from ninefold.store.records.access import find_token
 from ninefold.store.records.base import Position, Records, Setting
+from ninefold.store.records.forgetting import forget
 from ninefold.store.records.migrate import upgrade
 from ninefold.store.telemetry import Telemetry
+from ninefold.store.upkeep import Upkeep
 from ninefold.workflows.engine import Workflows
 from ninefold.workflows.language import load_folder
 
@@ -43,7 +51,11 @@ _READERS = ("store", "techniques", "incidents")
 _RESTART_S = (0.5, 1.0, 5.0, 15.0, 60.0)
 _ANALYSE_EVERY_S = 1.0
 _TRIM_EVERY_S = 10.0
+_FORGET_EVERY_S, _EVENT_DAYS = 3600.0, 400
 _TRAFFIC = "traffic"
+_KNOWN_S, _SENDERS = 5.0, 4096
+_HEALTHY_S = 10.0
+"""A component that failed counts as well again after this long."""
 
 
 class App:
@@ -53,7 +65,7 @@ class App:
         config: the checked configuration.
 
     Attributes:
-        config, meter, journal, store, records, normaliser, incidents, workflows, connectors, traffic, syslog.
+        config, meter, journal, store, records, normaliser, incidents, workflows, connectors, sources, traffic, watch, stewardship, limits.
 
     Raises:
         ConfigError: on entering, when a part refuses its configuration.
@@ -70,13 +82,17 @@ class App:
         self.ready = threading.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: list[Follower] = []
+        self._faults: dict[str, str] = {}
+        self._senders: dict[str, tuple[float, bool]] = {}
         self._exit = AsyncExitStack()
 
     async def __aenter__(self) -> App:
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open))
         try:
-            await asyncio.to_thread(self._open)
+            await asyncio.shield(opening)
             self._start()
         except BaseException:
+            await asyncio.wait({opening})  # what is being opened in its thread must not be closed beside it
             await self._exit.aclose()
             raise
         self.ready.set()
@@ -93,31 +109,41 @@ class App:
         await self._exit.aclose()
 
     async def emit(self, batches: Sequence[Batch], kind: str = "push") -> None:
-        """Make batches durable; returns when they are on disk.
+        """Make batches durable, within the limits on series; returns when they are on disk.
 
         Raises:
             Unavailable: the journal is full or cannot write.
         """
+        batches = self._admitted(batches)
         if not batches:
             return
         await asyncio.wrap_future(self.journal.append(batches))
         for batch in batches:
             self.traffic.record(batch, kind)
 
+    def _admitted(self, batches: Sequence[Batch]) -> list[Batch]:
+        passed = [self.limits.admit(batch) for batch in batches]
+        notices = [notice for _, notice in passed if notice is not None]
+        told = [batch_of("event", "ninefold.watch", now(), notices)] if notices else []
+        return [batch for batch, _ in passed if batch.rows.num_rows] + told
+
     def problems(self) -> dict[str, str]:
         """What does not work right now: component -> the last error."""
-        return {follower.name: follower.problem for follower in self._followers if follower.problem}
+        return {follower.name: follower.problem for follower in self._followers if follower.problem} | self._faults
 
     def _open(self) -> None:
         config = self.config
         config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._exit.callback(_lock(config.data))
         self.records = Records(config.records_url)
         self._exit.callback(self.records.close)
         upgrade(self.records)
         self.traffic.restore(self._setting(_TRAFFIC))
-        self.journal = SqliteJournal(config.data / "journal.db", _READERS, config.journal.size_limit_bytes, self.meter)
+        floor = self._position("incidents")  # an older journal's may be known there
+        self.journal = SqliteJournal(config.data / "journal.db", _READERS, config.journal.size_limit_bytes, self.meter, floor)
         self._exit.callback(self.journal.close)
-        self.store = Telemetry(config.store_url, config.store.database, config.store.retention_days, config.store.memory_limit_bytes)
+        kept = config.store
+        self.store = Telemetry(config.store_url, kept.database, kept.retention_days, kept.memory_limit_bytes, kept.source_retention_days)
         self._exit.callback(self.store.close)
         self.store.open()
         self.incidents = Incidents(
@@ -126,14 +152,27 @@ class App:
         folders = [config.workflows.path] if config.workflows.path else []
         workflows = [workflow for folder in folders for workflow in load_folder(folder)]
         self.workflows = Workflows(self.records, self.connectors, workflows, config.workflows, self.meter)
+        self.watch = SourceWatch()
+        self.stewardship = Stewardship(
+            self.watch, self.store, self.records, self.normaliser, connectors=self.connectors, sources=self.sources,
+            configured=config.webhooks, workflows=workflows, cases={case.name: case.needs for case in USE_CASES}, meter=self.meter,
+            notify=config.stewardship.notify, cool_down_s=config.stewardship.cool_down_s,
+        )  # fmt: skip
+        self.stewardship.mappings.load()
+        pressure = self._pressure if config.limits.sample_under_pressure else lambda: 0.0
+        self.limits = Limits(config.limits.series_per_source, config.limits.series, pressure)
+
+    def _pressure(self) -> float:
+        return self.journal.size_bytes() / self.config.journal.size_limit_bytes
 
     def _start(self) -> None:
         threading.Thread(target=compile_ahead, name="compile", daemon=True).start()
         normalise = self.normaliser.normalise
-        techniques = [technique() for technique in plugins("techniques").values()]
+        techniques = [self.watch, *(technique() for technique in plugins("techniques").values())]
         self.runner = TechniqueRunner(self.journal, techniques, normalise, self.meter)
+        self.writer = StoreWriter(self.journal, self.store, normalise, self.meter)
         self._followers = [
-            StoreWriter(self.journal, self.store, normalise, self.meter),
+            self.writer,
             self.runner,
             EventFollower(
                 self.journal,
@@ -146,16 +185,8 @@ class App:
         ]
         for follower in self._followers:
             follower.start()
-        server = self.config.server
-        self.syslog = Syslog(server.host, server.syslog_port, self.meter) if server.syslog_port else None
         own = OwnEvents(self.records.outbox, lambda: self._position("own"), lambda position: self._advance("own", position))
         feeds: list[tuple[Feed, str]] = [(own, "own"), (OwnMetrics(self.meter), "own")]
-        feeds += [
-            (FileFollow(file, lambda name: self._setting(f"file:{name}"), lambda name, value: self._keep(f"file:{name}", value)), "file")
-            for file in self.config.files
-        ]
-        if self.syslog is not None:
-            feeds.append((self.syslog, "push"))
         feeds += [(source, source.extraction) for source in self.sources]
         for feed, kind in feeds:
             self._supervise(f"source {feed.name}", partial(feed.run, partial(self.emit, kind=kind)))
@@ -163,6 +194,11 @@ class App:
         self._supervise("ticket changes", partial(self.workflows.poll_changes, partial(self.emit, kind="poll")))
         self._supervise("causes", self._analyse)
         self._supervise("memory", self._trim)
+        self._supervise("records", self._forget)
+        cold = self.config.store.export
+        self._supervise("upkeep", Upkeep(self.store, cold.to if cold else None, cold.older_than_days if cold else 1).run)
+        self._supervise("stewardship", self.stewardship.run)
+        self._supervise("source facts", self.stewardship.keep)
 
     def _drain(self) -> None:
         for follower in self._followers:
@@ -181,6 +217,11 @@ class App:
             await asyncio.sleep(_TRIM_EVERY_S)
             await asyncio.to_thread(self.store.trim)
 
+    async def _forget(self) -> None:
+        while True:
+            await asyncio.to_thread(forget, self.records, now(), self.config.store.retention_days.get("event", _EVENT_DAYS))
+            await asyncio.sleep(_FORGET_EVERY_S)
+
     def _supervise(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         self._tasks.append(asyncio.create_task(self._keep_running(name, work), name=name))
 
@@ -189,7 +230,11 @@ class App:
         while True:
             try:
                 started = now()
-                await work()
+                healthy = asyncio.get_running_loop().call_later(_HEALTHY_S, self._faults.pop, name, None)
+                try:
+                    await work()
+                finally:
+                    healthy.cancel()
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - one failed component must not take its neighbours down
@@ -197,6 +242,7 @@ class App:
                 wait_s = _RESTART_S[min(failures, len(_RESTART_S) - 1)]
                 known = isinstance(error, NinefoldError)
                 _log.warning("%s stopped and starts again in %s s: %s", name, wait_s, error, exc_info=None if known else error)
+                self._faults[name] = str(error) or type(error).__name__
                 await asyncio.sleep(wait_s)
             else:
                 raise Unavailable(f"{name} ended by itself; it should only end when it is cancelled")
@@ -213,7 +259,21 @@ class App:
     def _lend(self, name: str) -> Lent:
         """What a source gets from the program; its position is kept under its name."""
         key = f"source:{name}"
-        return Lent(lambda: self._setting(key), lambda position: self._keep(key, position), self.meter, self.config.webhooks.get)
+        return Lent(lambda: self._setting(key), lambda position: self._keep(key, position), self.meter, self._mapping, self._may_send)
+
+    def _mapping(self, name: str) -> WebhookConfig | None:
+        return self.stewardship.mappings.current(name)
+
+    def _may_send(self, secret: str) -> bool:
+        """Whether a token may send data, as every role may; answers are remembered for a few seconds."""
+        now_s = time.monotonic()
+        known = self._senders.get(secret)
+        if known is None or known[0] < now_s:
+            if len(self._senders) > _SENDERS:
+                self._senders.clear()
+            with self.records.reading() as session:
+                known = self._senders[secret] = (now_s + _KNOWN_S, find_token(session, secret) is not None)
+        return known[1]
 
     def _setting(self, key: str) -> dict[str, Any]:
         with self.records.reading() as session:
@@ -223,6 +283,21 @@ class App:
     def _keep(self, key: str, value: dict[str, Any]) -> None:
         with self.records.session() as session:
             session.merge(Setting(key=key, value=value))
+
+
+def _lock(folder: Path) -> Callable[[], None]:
+    """Take the data folder for this process; what lets go of it.
+
+    Raises:
+        Unavailable: another process has it.
+    """
+    file = (folder / "lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise Unavailable(f"the data folder {folder} is in use by another Ninefold; stop that one or use another folder") from None
+    return file.close
 
 
 def compile_ahead() -> None:
@@ -251,18 +326,24 @@ def build_sources(config: Config, lend: Callable[[str], Lent]) -> list[Source]:
     """
     kinds = plugins("sources")
     found: list[Source] = [kinds[kind](name, checked, lend(name)) for name, kind, checked in _checked("sources", config.sources, kinds)]
-    configured = {source.kind for source in found}
-    return found + [cls(kind, cls.Config(), lend(kind)) for kind, cls in kinds.items() if cls.always and kind not in configured]
+    configured = {settings.get("type") for settings in config.sources.values()}
+    for kind, cls in kinds.items():
+        if cls.always and kind not in configured:
+            here = {"host": config.server.host} if "host" in cls.Config.model_fields else {}
+            found.append(cls(kind, cls.Config(**here), lend(kind)))
+    return found
 
 
 def _checked(group: str, given: dict[str, dict[str, Any]], kinds: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(name, kind, checked settings) of every configured plug-in of a group."""
     for name, settings in given.items():
+        if settings.get("enabled") is False:
+            continue
         kind = settings.get("type", "")
         if kind not in kinds:
             raise ConfigError(f"{group}.{name}.type: {kind!r} is not one of the {group}; they are {', '.join(sorted(kinds))}")
         try:
-            checked = kinds[kind].Config.model_validate({key: value for key, value in settings.items() if key != "type"})
+            checked = kinds[kind].Config.model_validate({key: value for key, value in settings.items() if key not in ("type", "enabled")})
         except ValidationError as error:
             problems = "; ".join(f"{group}.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
             raise ConfigError(problems) from error

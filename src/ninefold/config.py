@@ -22,14 +22,24 @@ class ServerConfig(Strict):
     host: str = Field("127.0.0.1", description="Address to bind; use 0.0.0.0 to serve other machines.")
     port: int = Field(9900, ge=0, le=65535, description="Console, API and all HTTP receivers.")
     otlp_port: int = Field(4318, ge=0, le=65535, description="A second port for OTLP/HTTP, where SDKs expect it; 0 turns it off.")
-    syslog_port: int = Field(5514, ge=0, le=65535, description="Syslog over UDP and TCP; 0 turns it off.")
     body_limit_bytes: int = Field(20 << 20, ge=1024, description="Largest request body after decompression.")
 
 
 class JournalConfig(Strict):
     """The durable log in front of the store."""
 
-    size_limit_bytes: int = Field(4 << 30, description="Backlog at which senders get 429 until the store has caught up.")
+    size_limit_bytes: int = Field(4 << 30, description="Backlog at which senders get 503 until the store has caught up.")
+
+
+Kept = Literal["metric", "log", "span", "event", "metric_1m", "metric_1h"]
+"""What has a retention: the signals, and the roll-ups of metrics to minutes and hours."""
+
+
+class ExportConfig(Strict):
+    """Daily Parquet files of what is old, written every night."""
+
+    to: Path = Field(description="Folder of the files; it is made.")
+    older_than_days: int = Field(1, ge=1, description="Days are exported once they are as old as this.")
 
 
 class StoreConfig(Strict):
@@ -37,7 +47,19 @@ class StoreConfig(Strict):
 
     url: str = Field("", description="chdb:///path (embedded, the default below the data folder) or http://user:password@host:8123.")
     database: str = Field("ninefold", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    retention_days: dict[Literal["metric", "log", "span", "event"], int] = Field(default={"metric": 30, "log": 14, "span": 7, "event": 400})
+    retention_days: dict[Kept, int] = Field(
+        default={"metric": 30, "log": 14, "span": 7, "event": 400, "metric_1m": 90, "metric_1h": 730},
+        description="Days to keep each signal and roll-up; what is not named keeps its default.",
+    )
+    source_retention_days: dict[str, dict[Kept, int]] = Field(
+        default_factory=dict, description="source -> signal -> days, where a source's rows are kept for another time than its signal's."
+    )
+    export: ExportConfig | None = Field(None, description="Where to keep Parquet files of what is old; none are written when left out.")
+    backup_to: str = Field(
+        "",
+        description="For a ClickHouse server: where it writes its part of a backup, in its own words with {name} for the backup's name, "
+        "e.g. Disk('backups', '{name}'). By default a folder of the backup, which the server must see and allow.",
+    )
     memory_limit_bytes: int = Field(2 << 30, description="Memory the embedded engine may use.")
 
 
@@ -59,17 +81,21 @@ class WebhookConfig(Strict):
     fingerprint: list[str] = Field(default_factory=list, description="Fields and attributes that make two records the same alert.")
 
 
-FileFormat = Literal["csv", "jsonl", "log", "metrics"]
-"""`metrics` is CSV with a time column and either the columns name and value, or one column a metric; text columns are labels."""
+class LimitsConfig(Strict):
+    """How many active series are taken; what is left out is announced as an event of the source."""
+
+    series_per_source: int = Field(1_000_000, ge=1, description="Most active series of one source.")
+    sample_under_pressure: bool = Field(
+        False, description="Thin out plain logs and spans when the journal fills up, rather than ask senders to wait; it is announced."
+    )
+    series: int = Field(2_000_000, ge=1, description="Most active series of all sources; below it each source has its fair share.")
 
 
-class FileConfig(Strict):
-    """A file to follow."""
+class StewardshipConfig(Strict):
+    """Who hears when a source changes its ways."""
 
-    path: Path
-    format: FileFormat = "log"
-    name: str = ""
-    mapping: str = Field("", description="For csv and jsonl: the webhook mapping that reads each row; empty: rows become log records.")
+    notify: list[str] = Field(default_factory=list, description="Names of notify connectors to tell; all of them when empty.")
+    cool_down_s: float = Field(3600.0, ge=0, description="Shortest time between two notices about the same source.")
 
 
 class CorrelationConfig(Strict):
@@ -98,9 +124,12 @@ class Config(Strict):
     store: StoreConfig = StoreConfig()
     records: RecordsConfig = RecordsConfig()
     webhooks: dict[str, WebhookConfig] = Field(default_factory=dict)
-    files: list[FileConfig] = Field(default_factory=list)
-    sources: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name -> {type, …}; checked by the source.")
+    sources: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="name -> {type, …}; checked by the source. `enabled: false` turns one off that runs by itself."
+    )
     connectors: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name -> {type, …}; checked by the connector.")
+    limits: LimitsConfig = LimitsConfig()
+    stewardship: StewardshipConfig = StewardshipConfig()
     correlation: CorrelationConfig = CorrelationConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()
 

@@ -34,7 +34,13 @@ class Strict(BaseModel):
 
 
 class Journal(Protocol):
-    """The durable log in front of everything. Positions grow from 1; methods may be called from any thread."""
+    """The durable log in front of everything. Positions grow from 1; methods may be called from any thread.
+
+    Attributes:
+        id: tells this journal's positions from those of another one.
+    """
+
+    id: str
 
     def append(self, batches: Sequence[Batch]) -> Future[int]:
         """Queue batches for the next group commit; the future holds the last position once they are on disk.
@@ -164,6 +170,7 @@ class Door:
             by default the source's own.
         token_keywords: besides Bearer and Basic, the schemes of the Authorization header that carry the token (``Splunk``, ``Token``).
         token_headers: other headers that carry the token (``x-api-key``).
+        open: whether it answers without a token; for probes that tell nothing and take nothing.
     """
 
     path: str
@@ -177,12 +184,13 @@ class Door:
     source: str = ""
     token_keywords: tuple[str, ...] = ()
     token_headers: tuple[str, ...] = ()
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """What the program lends a source: the position it kept (``{}`` the first time), a way to keep one, meters, and the mapping
-    (`config.WebhookConfig`) of a name, None when that name has none.
+    """What the program lends a source: the position it kept (``{}`` the first time), a way to keep one, meters, the mapping
+    (`config.WebhookConfig`) of a name, None when that name has none, and whether a secret may send data.
 
     `save` is called once everything before that position is durable, so after a crash the rest is delivered again, never lost.
     """
@@ -191,6 +199,7 @@ class Lent:
     save: Callable[[dict[str, Any]], None] = lambda position: None
     meter: Meter = field(default_factory=Meter)
     mapping: Callable[[str], Any] = lambda name: None
+    authorise: Callable[[str], bool] = lambda secret: False
 
 
 @dataclass(frozen=True, slots=True)

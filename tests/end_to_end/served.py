@@ -42,10 +42,15 @@ class Program:
         self.port, self.otlp_port, self.syslog_port = free_port(), free_port(), free_port()
         self.token = ""
         self.process: subprocess.Popen[str] | None = None
-        server = {"port": self.port, "otlp_port": self.otlp_port, "syslog_port": self.syslog_port, **settings.pop("server", {})}
+        server = {"port": self.port, "otlp_port": self.otlp_port, **settings.pop("server", {})}
+        listeners = {
+            "syslog": {"type": "syslog", "port": self.syslog_port},
+            "otlp_grpc": {"type": "otlp_grpc", "enabled": False},
+        }
+        sources = {**listeners, **settings.pop("sources", {})}
         # Recorded payloads must not expire before they can be looked at, whenever the tests run.
         kept = {"retention_days": dict.fromkeys(("metric", "log", "span", "event"), 3650)}
-        config = {"data": str(folder / "data"), "server": server, "store": kept, **settings}
+        config = {"data": str(folder / "data"), "server": server, "store": kept, "sources": sources, **settings}
         self.config = folder / "ninefold.yaml"
         self.config.write_text(yaml.safe_dump(config))
         self.errors: list[str] = []
@@ -103,7 +108,7 @@ class Program:
         return answer.json() if answer.content else None
 
     def query(self, sql: str) -> list[list[Any]]:
-        return self.post("query", {"sql": sql, "limit": 10_000})["rows"]
+        return self.post("query", {"sql": sql, "limit": 100_000})["rows"]
 
     def wait_for_row(self, sql: str, timeout_s: float = 60) -> list[Any]:
         """The first row of a query, once there is one whose first value is not zero or empty."""

@@ -84,3 +84,10 @@ def test_senders_that_make_up_names_are_counted_together() -> None:
     after = Traffic()
     after.restore({**traffic.snapshot(), "long ago": {"kind": "push", "first": 0, "last": 0, "rows": {}}})
     assert len(after.table(AT)) == LIMIT
+
+
+def test_times_ahead_of_their_receipt_are_a_delay_below_zero() -> None:
+    traffic = Traffic()
+    traffic.record(logs(AT, delay_s=-7200))
+    (source,) = traffic.table(AT)
+    assert source.delay_p50_s == source.delay_p99_s == pytest.approx(-7200)

@@ -54,6 +54,7 @@ def test_the_three_modes_give_the_same_event() -> None:
     [
         ("com.acme.Alert.raised", "alert", "firing"), ("deploy.done", "deployment", ""), ("repo.changed", "change", ""),
         ("ninefold.truth", "truth", ""), ("ninefold.business", "business", ""), ("order.paid", "event", ""), ("ninefold.", "event", ""),
+        ("ninefold.approval", "event", ""), ("ninefold.incident", "event", ""), ("ninefold.workflow", "event", ""),
     ],
 )  # fmt: skip
 def test_the_type_decides_the_kind(type_: str, kind: str, status: str) -> None:

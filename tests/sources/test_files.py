@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import gzip
 import io
 import os
 import time
@@ -13,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ninefold.config import FileConfig
 from ninefold.ground.clock import parse
 from ninefold.ground.errors import BadData, Unavailable
 from ninefold.model.signal import Batch, Decoded
+from ninefold.plugin import Lent
 from ninefold.sources import files
-from ninefold.sources.files import FileFollow, read_file
+from ninefold.sources.files import FileConfig, Files, read_file
 from ninefold.sources.text import LineClock, TextParser
 
 RECEIVED = parse("2026-11-22T15:00:00Z")
@@ -33,7 +36,7 @@ def rows(decoded: Sequence[Decoded], signal: str) -> list[dict[str, Any]]:
 
 
 def read(path: Path, format_: Any, mapping: str = "") -> list[Decoded]:
-    return list(read_file(FileConfig(path=path, format=format_, mapping=mapping), "file", RECEIVED))
+    return list(read_file(path, format_, "file", mapping, RECEIVED))
 
 
 def written(tmp_path: Path, content: str | bytes) -> Path:
@@ -191,7 +194,7 @@ def test_metrics_one_row_each(tmp_path: Path) -> None:
 
 def in_blocks(format_: Any, data: bytes, size: int) -> list[Any]:
     """Bodies and payloads of a file read in blocks of `size` bytes, sorted."""
-    parser = files.parser_of(FileConfig(path=Path("x"), format=format_), "f")
+    parser = files.parser_of(format_, Path("x"), "", "f")
     found, buffer = [], b""
     for start in range(0, len(data) + size, size):
         buffer += data[start : start + size]
@@ -222,13 +225,13 @@ def test_however_a_csv_is_cut_into_blocks_its_rows_are_the_same(table: list[list
 
 
 class Following:
-    """A FileFollow in a running loop, what it delivered, and the positions it kept."""
+    """A source of files in a running loop, what it delivered, and the position it kept."""
 
     def __init__(self, config: FileConfig, kept: dict[str, Any] | None = None, fail: int = 0) -> None:
         self.batches: list[Batch] = []
         self.kept = kept if kept is not None else {}
         self._fail = fail
-        self.follow = FileFollow(config, lambda name: self.kept.get(name, {}), self.kept.__setitem__, poll_s=0.01)
+        self.follow = Files("orders", config, Lent(lambda: self.kept, self.kept.update))
 
     async def emit(self, batches: Sequence[Batch]) -> None:
         if self._fail:
@@ -265,7 +268,7 @@ def add(path: Path, text: str) -> None:
 
 def test_following_survives_growth_rotation_and_truncation(tmp_path: Path) -> None:
     path = tmp_path / "app.log"
-    config = FileConfig(path=path)
+    config = FileConfig(path=str(path), poll_s=0.01)
 
     async def run() -> None:
         async with following(config, fail=2) as one:
@@ -283,14 +286,14 @@ def test_following_survives_growth_rotation_and_truncation(tmp_path: Path) -> No
             add(path, "six\n")
             await one.until(lambda: one.bodies()[-1] == "six")
             assert one.bodies() == ["one", "two\n\tof two", "three", "four, no newline", "five", "six"]
-            assert {batch.source for batch in one.batches} == {str(path)}
+            assert {batch.source for batch in one.batches} == {"orders"}
 
     asyncio.run(run())
 
 
 def test_a_restart_continues_where_the_journal_confirmed(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    config = FileConfig(path=path, format="csv", mapping="orders", name="orders")
+    config = FileConfig(path=str(path), format="csv", mapping="orders", poll_s=0.01)
     kept: dict[str, Any] = {}
 
     def payloads(one: Following) -> list[Any]:
@@ -299,13 +302,14 @@ def test_a_restart_continues_where_the_journal_confirmed(tmp_path: Path) -> None
     async def run() -> None:
         add(path, "n,m\n1,a\n2,b\n")
         async with following(config, kept) as one:
-            await one.until(lambda: payloads(one) == ["1", "2"] and kept.get("orders", {}).get("offset") == 12)
+            await one.until(lambda: payloads(one) == ["1", "2"])
+        assert [place["offset"] for place in kept["places"]] == [12]
         add(path, "3,c\n")
         path.rename(tmp_path / "rows.csv.1")
         add(path, "n,m\n4,d\n")
         async with following(config, kept) as one:
             await one.until(lambda: payloads(one) == ["3", "4"])
-        async with following(config, dict(kept)) as one:
+        async with following(config, dict(kept)) as one:  # it keeps its place elsewhere
             add(path, "5,e\n")
             await one.until(lambda: payloads(one) == ["5"])
         (tmp_path / "rows.csv.1").unlink()
@@ -319,7 +323,7 @@ def test_a_restart_continues_where_the_journal_confirmed(tmp_path: Path) -> None
 
 def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
     async def run() -> None:
-        async with following(FileConfig(path=tmp_path / "late.log")) as one:
+        async with following(FileConfig(path=str(tmp_path / "late.log"), poll_s=0.01)) as one:
             await asyncio.sleep(0.05)
             add(tmp_path / "late.log", "here\n")
             await one.until(lambda: one.bodies() == ["here"])
@@ -333,3 +337,130 @@ def test_a_record_without_an_end_is_cut_rather_than_kept_in_memory(tmp_path: Pat
     found = rows(read(written(tmp_path, b"x" * (20 << 20)), "log"), "log")
     assert sum(len(row["body"]) for row in found) == 20 << 20
     assert TextParser("", "", "", "", "").complete(b"abc", False) == 0
+
+
+def bodies_of(one: Following) -> list[str]:
+    return sorted(one.bodies())
+
+
+def test_a_pattern_takes_in_new_files_and_never_a_rotated_one_twice(tmp_path: Path) -> None:
+    config = FileConfig(path=str(tmp_path / "app*"), poll_s=0.01)
+
+    async def run() -> None:
+        add(tmp_path / "app.log", "one\n")
+        async with following(config) as one:
+            await one.until(lambda: bodies_of(one) == ["one"])
+            add(tmp_path / "app-2.log", "two\n")
+            await one.until(lambda: bodies_of(one) == ["one", "two"])
+            (tmp_path / "app.log").rename(tmp_path / "app.log.1")
+            add(tmp_path / "app.log", "three\n")
+            await one.until(lambda: bodies_of(one) == ["one", "three", "two"])
+            zipped = gzip.compress((tmp_path / "app.log.1").read_bytes())
+            (tmp_path / "app.log.2.gz").write_bytes(zipped)
+            (tmp_path / "app.log.1").unlink()
+            add(tmp_path / "app.log", "four\n")
+            await one.until(lambda: "four" in one.bodies())
+            await asyncio.sleep(0.2)
+            assert bodies_of(one) == ["four", "one", "three", "two"]
+
+    asyncio.run(run())
+
+
+def test_what_was_copied_cut_or_compressed_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    config = FileConfig(path=str(path), poll_s=0.01)
+    kept: dict[str, Any] = {}
+
+    async def run() -> None:
+        add(path, "one\n")
+        async with following(config, kept) as one:
+            await one.until(lambda: one.bodies() == ["one"])
+        add(path, "two, while it was down\n")
+        (tmp_path / "app.log.1.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+        add(path, "three\n")
+        async with following(config, kept) as one:
+            await one.until(lambda: bodies_of(one) == ["three", "two, while it was down"])
+        add(path, "four, copied only\n")
+        (tmp_path / "app.log.1").write_bytes(path.read_bytes())
+        path.write_text("five, longer than all that was there before it was cut\n")
+        async with following(config, kept) as one:
+            await one.until(lambda: bodies_of(one) == ["five, longer than all that was there before it was cut", "four, copied only"])
+
+    asyncio.run(run())
+
+
+def test_a_file_may_be_read_from_its_end_on(tmp_path: Path) -> None:
+    add(tmp_path / "a.log", "old\n")
+    kept: dict[str, Any] = {}
+
+    async def run() -> None:
+        async with following(FileConfig(path=str(tmp_path / "*.log"), start="end", poll_s=0.01), kept) as one:
+            await one.until(lambda: bool(kept))
+            add(tmp_path / "a.log", "new\n")
+            add(tmp_path / "b.log", "other\n")
+            await one.until(lambda: bodies_of(one) == ["new", "other"])
+
+    asyncio.run(run())
+
+
+def test_one_unreadable_file_does_not_stop_the_others(tmp_path: Path) -> None:
+    add(tmp_path / "a.csv", "x,x\n1,2\n")
+    add(tmp_path / "b.csv", "n\n1\n")
+
+    async def run() -> None:
+        async with following(FileConfig(path=str(tmp_path / "*.csv"), format="csv", mapping="orders", poll_s=0.01)) as one:
+            await one.until(lambda: len(one.batches) == 2)
+            bad, good = sorted(one.batches, key=lambda batch: batch.signal)
+            assert bad.rows.to_pylist()[0]["payload"] == b"x,x\n1,2\n"
+            assert good.rows.to_pylist()[0]["payload"] == b'{"n":"1"}'
+
+    asyncio.run(run())
+
+
+def parquet(path: Path, size: int = 2) -> None:
+    table = pa.table({
+        "time": pa.array([RECEIVED, RECEIVED + 10**9, RECEIVED + 2 * 10**9]).cast(pa.timestamp("ns", "UTC")),
+        "service": pa.array(["cart", "cart", "shop"]).dictionary_encode(), "orders": [1, 2, None], "revenue": [0.1, 2.5, 3.0],
+    })  # fmt: skip
+    pq.write_table(table, path, row_group_size=size)
+
+
+def test_parquet_as_records_as_log_and_as_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    parquet(path)
+    raw = [orjson.loads(row["payload"]) for row in rows(read(path, "parquet", "orders"), "raw")]
+    assert [(row["service"], row.get("orders"), row["revenue"]) for row in raw] == [("cart", 1, 0.1), ("cart", 2, 2.5), ("shop", None, 3.0)]
+    log = rows(read(path, "parquet"), "log")
+    assert [ns(row) for row in log] == [RECEIVED, RECEIVED + 10**9, RECEIVED + 2 * 10**9]
+    assert log[0]["entity"] == "service:cart"
+    found = read(path, "metrics")
+    series = {row["series"]: (row["name"], row["entity"]) for row in rows(found, "series")}
+    assert sorted((*series[row["series"]], ns(row) - RECEIVED, row["value"]) for row in rows(found, "metric")) == [
+        ("orders", "service:cart", 0, 1.0), ("orders", "service:cart", 10**9, 2.0),
+        ("revenue", "service:cart", 0, 0.1), ("revenue", "service:cart", 10**9, 2.5), ("revenue", "service:shop", 2 * 10**9, 3.0),
+    ]  # fmt: skip
+    with pytest.raises(BadData, match="not a whole Parquet"):
+        read(written(tmp_path, b"PAR1 no"), "parquet")
+
+
+def test_parquet_files_are_read_once_when_they_are_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    parquet(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    kept: dict[str, Any] = {}
+    config = FileConfig(path=str(tmp_path / "*.parquet"), format="parquet", mapping="orders", poll_s=0.01)
+
+    async def run() -> None:
+        async with following(config, kept) as one:
+            await asyncio.sleep(0.05)
+            assert one.batches == []
+            path.write_bytes(whole)
+            await one.until(lambda: [batch.rows.num_rows for batch in one.batches] == [2, 1])
+        async with following(config, kept) as one:
+            parquet(tmp_path / "y.parquet", 9)
+            await one.until(lambda: [batch.rows.num_rows for batch in one.batches] == [3])
+            assert (await one.follow.check()).batches
+
+    asyncio.run(run())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ninefold.ground.errors import BadData, TooLarge
 from ninefold.sources import kernel
 from ninefold.sources.protobuf import Plan, frame
-from ninefold.sources.series import Known
+from ninefold.sources.series import Known, digests
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,17 +42,36 @@ def test_it_is_a_dictionary(first: dict[tuple[int, bytes], int], second: dict[tu
     known.forget(gone)
     kept = {key: number for key, number in model.items() if number not in gone}
     assert look_up(known, list(model)) == [kept.get(key) for key in model]
-    assert sorted(known.tagged([7])) == sorted(key for _, key in kept)
+    known.forget_tagged([8])
+    assert look_up(known, list(model)) == [kept.get(key) for key in model]
+    known.forget_tagged([7])
+    assert look_up(known, list(model)) == [None] * len(model)
 
 
 def test_it_grows_and_starts_anew_when_it_is_full() -> None:
-    known = Known(arena_bytes=100_000)
+    known = Known(most=8_000)
     for start in range(0, 20_000, 500):
         numbers = range(start, start + 500)
         known.add([b"key-%06d" % i for i in numbers], list(numbers), [0] * 500, [0] * 500)
         assert look_up(known, [(0, b"key-%06d" % i) for i in numbers]) == list(numbers)
-        assert len(known) <= 10_000
+        assert len(known) <= 8192
     assert look_up(known, [(0, b"key-000000")]) == [None]
+
+
+@given(st.binary(max_size=2500), st.integers(0, 2**62), st.integers(0, 2499), st.integers(1, 255))
+@settings(deadline=None)
+def test_a_digest_is_the_same_interpreted_and_compiled_and_no_other_key_has_it(key: bytes, group: int, place: int, change: int) -> None:
+    offsets, lengths, groups = np.zeros(1, np.int64), np.array([len(key)]), np.array([group])
+    compiled = digests(key, offsets, lengths, groups)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "_current", kernel.interpreted)
+        assert (digests(key, offsets, lengths, groups) == compiled).all()
+    other = bytearray(key or b"x")
+    other[place % len(other)] ^= change
+    assert (digests(bytes(other), offsets, np.array([len(other)]), groups) != compiled).any()
+    assert (digests(key, offsets, lengths, groups + 1) != compiled).any()
+    assert (digests(key + b"\0", offsets, lengths + 1, groups) != compiled).any()
+    assert (compiled >= 0).all()
 
 
 PLAN = Plan({

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from plain_otlp import (
     PROTOBUF,
     RECEIVED,
     attribute_maps,
+    bits,
     captured,
     check,
     decode,
@@ -89,7 +88,7 @@ def test_histograms_and_summaries() -> None:
     assert rows(check(otlp, known, "metrics", request), "series") == []
 
 
-def test_exponential_histograms_become_cumulative_buckets() -> None:
+def test_exponential_histograms_are_histogram_rows_beside_their_count_and_sum() -> None:
     request = metric()
     histogram = only_metric(request).exponential_histogram
     histogram.aggregation_temporality = 1
@@ -98,18 +97,47 @@ def test_exponential_histograms_become_cumulative_buckets() -> None:
     point.positive.bucket_counts.extend([3, 0, 2])
     point.negative.offset = -1
     point.negative.bucket_counts.extend([1, 3])
-    known: dict[int, dict[str, Any]] = {}
-    found = {
-        (name, dict(attributes).get("le")): struct.unpack("<d", struct.pack("<q", value))[0]
-        for name, _, kind, attributes, _, value in points(decode(Otlp(), "metrics", request.SerializeToString()), known)
-        if kind == "delta"
-    }
-    root = math.sqrt(2)
-    assert found == {
-        ("m_count", None): 11, ("m_sum", None): 20,
-        ("m_bucket", "-1"): 3, ("m_bucket", f"{-1 / root:.12g}"): 4, ("m_bucket", "0.25"): 6,
-        ("m_bucket", "2"): 9, ("m_bucket", "4"): 11, ("m_bucket", "+Inf"): 11,
+    point.exemplars.add(as_double=2.5, trace_id=bytes(range(16)), time_unix_nano=NOW - 1)
+    histogram.data_points.add(time_unix_nano=NOW + 1, flags=1)
+    otlp, known = Otlp(), {}
+    decoded = decode(otlp, "metrics", request.SerializeToString())
+    found = {(name, kind): value for name, _, kind, _, time, value in points(decoded, known) if time == NOW}
+    assert found == {("m_count", "delta"): bits(11.0), ("m_sum", "delta"): bits(20.0)}
+    (row,) = rows(decoded, "histogram")
+    assert known[row.pop("series")]["name"] == "m"
+    assert row == {
+        "time": NOW, "count": 11, "sum": 20, "scale": 1, "zero_threshold": 0.25, "zero_count": 2, "positive_index": [1, 3],
+        "positive_count": [3, 2], "negative_index": [-1, 0], "negative_count": [1, 3], "bounds": [],
     }  # fmt: skip
+    (one,) = rows(decoded, "exemplar")
+    assert (known[one["series"]]["name"], one["time"], one["value"], one["trace_id"]) == ("m", NOW - 1, 2.5, bytes(range(16)).hex())
+    assert rows(decode(otlp, "metrics", request.SerializeToString()), "series") == []
+
+
+def test_exemplars_belong_to_their_point_or_their_bucket() -> None:
+    request = metric()
+    value = only_metric(request).sum.data_points.add(time_unix_nano=NOW, as_int=3)
+    value.exemplars.add(as_int=2, span_id=bytes(range(8)), filtered_attributes=[KeyValue(key="user", value=AnyValue(string_value="x"))])
+    value.exemplars.add(trace_id=b"no value")
+    histogram = request.resource_metrics[0].scope_metrics[0].metrics.add(name="h").histogram
+    buckets = histogram.data_points.add(time_unix_nano=NOW, count=3, bucket_counts=[1, 1, 1], explicit_bounds=[0.5, 2])
+    for at in (0.5, 1.5, 9):
+        buckets.exemplars.add(as_double=at)
+    decoded = decode(Otlp(), "metrics", request.SerializeToString())
+    known: dict[int, dict[str, Any]] = {}
+    points(decoded, known)
+    found = [
+        (known[row["series"]]["name"], dict(known[row["series"]]["attributes"]).get("le"), row["value"])
+        for row in rows(decoded, "exemplar")
+    ]
+    assert found == [("m", None, 2.0), ("h_bucket", "0.5", 0.5), ("h_bucket", "2", 1.5), ("h_bucket", "+Inf", 9.0)]
+    first = rows(decoded, "exemplar")[0]
+    assert (first["time"], first["trace_id"], first["span_id"], dict(first["attributes"])) == (
+        NOW,
+        "",
+        bytes(range(8)).hex(),
+        {"user": "x"},
+    )
 
 
 def test_points_without_a_recorded_value_are_stale() -> None:
@@ -182,3 +210,51 @@ def test_a_large_resource_is_not_repeated_in_too_many_series() -> None:
         decode(otlp, "metrics", wide.SerializeToString())
     del wide.resource_metrics[0].scope_metrics[0].metrics[20:]
     assert len(rows(decode(otlp, "metrics", wide.SerializeToString()), "series")) == 19
+
+
+POINT = st.fixed_dictionaries(
+    {"scale": st.integers(-12, 22), "zero_count": st.integers(0, 2**64 - 1), "zero_threshold": st.floats(0, 1), "flags": st.integers(0, 1)},
+    optional={"sum": st.floats(allow_nan=False), "min": st.floats(allow_nan=False), "max": st.floats(allow_nan=False)},
+)
+SIDE = st.tuples(st.integers(-(2**31), 2**31 - 1), st.lists(st.integers(0, 2**63), max_size=5), st.booleans())
+
+
+@given(st.lists(st.tuples(POINT, SIDE, SIDE, st.booleans()), min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_exponential_histograms_that_are_scanned_are_read_as_one_by_one(found: list[Any]) -> None:
+    request = metric()
+    histogram = only_metric(request).exponential_histogram
+    histogram.aggregation_temporality = 2
+    for place, (fields, *sides, odd) in enumerate(found):
+        point = histogram.data_points.add(time_unix_nano=NOW + place, **fields)
+        point.attributes.add(key="place").value.int_value = place % 3
+        total = fields["zero_count"] + odd
+        for side, (offset, counts, tail) in zip((point.positive, point.negative), sides, strict=True):
+            side.offset = offset
+            side.bucket_counts.extend(counts)
+            total += sum(counts)
+            if tail:  # numbers that are not packed, which a parser has to take as well
+                side.MergeFromString(b"\x10\x03")
+                total += 3
+        point.count = total % 2**64
+    otlp, body = Otlp(), request.SerializeToString()
+    first, second, alone = decode(otlp, "metrics", body), decode(otlp, "metrics", body), Otlp()
+    for signal in ("metric", "histogram", "quarantine"):
+        one, other = (sorted(map(repr, rows(decoded, signal))) for decoded in (first, second))
+        assert one == other, signal
+    assert rows(second, "series") == []
+    otlp.forget([row["series"] for row in rows(first, "series")])
+    assert len(rows(decode(otlp, "metrics", body), "series")) == len(rows(decode(alone, "metrics", body), "series"))
+
+
+def test_known_exponential_histograms_are_not_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = metric()
+    point = only_metric(request).exponential_histogram.data_points.add(time_unix_nano=NOW, count=3, sum=4, scale=2)
+    point.positive.bucket_counts.extend([1, 0, 2])
+    otlp, body = Otlp(), request.SerializeToString()
+    decode(otlp, "metrics", body)
+    monkeypatch.setattr("ninefold.sources.otlp_metrics._READERS", {})
+    again = decode(otlp, "metrics", body)
+    (row,) = rows(again, "histogram")
+    assert (row["count"], row["sum"], row["positive_index"], row["positive_count"]) == (3, 4, [0, 2], [1, 2])
+    assert len(rows(again, "metric")) == 2

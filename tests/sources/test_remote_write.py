@@ -10,9 +10,9 @@ import cramjam
 import numpy as np
 import pyarrow as pa
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plain_prometheus import WriteRequest
 
 from ninefold.ground.errors import BadData, TooLarge
 from ninefold.model.entity import entity_of, series_id
@@ -25,34 +25,6 @@ RECEIVED = 1_795_350_900_000_000_000
 FILES = ["POST_api_v1_write_01", "POST_api_v1_write_02", "POST_api_v1_write_03", "with_exemplars", "with_metadata"]
 
 
-def _generated() -> Any:
-    """`prometheus.WriteRequest` as protoc would make it from prometheus/prompb."""
-    file = descriptor_pb2.FileDescriptorProto(name="prompb.proto", package="prompb", syntax="proto3")
-    kinds = {"string": 9, "double": 1, "int64": 3, "int32": 5, "uint64": 4}
-    messages: dict[str, list[tuple[str, int, str, bool]]] = {
-        "Label": [("name", 1, "string", False), ("value", 2, "string", False)],
-        "Sample": [("value", 1, "double", False), ("timestamp", 2, "int64", False)],
-        "Exemplar": [("labels", 1, "Label", True), ("value", 2, "double", False), ("timestamp", 3, "int64", False)],
-        "Histogram": [("count_int", 1, "uint64", False), ("sum", 3, "double", False), ("timestamp", 15, "int64", False)],
-        "TimeSeries": [
-            ("labels", 1, "Label", True), ("samples", 2, "Sample", True),
-            ("exemplars", 3, "Exemplar", True), ("histograms", 4, "Histogram", True),
-        ],
-        "MetricMetadata": [("type", 1, "int32", False), ("metric_family_name", 2, "string", False), ("unit", 5, "string", False)],
-        "WriteRequest": [("timeseries", 1, "TimeSeries", True), ("metadata", 3, "MetricMetadata", True)],
-    }  # fmt: skip
-    for name, fields in messages.items():
-        message = file.message_type.add(name=name)
-        for field, number, kind, many in fields:
-            made = message.field.add(name=field, number=number, label=3 if many else 1, type=kinds.get(kind, 11))
-            if kind not in kinds:
-                made.type_name = f".prompb.{kind}"
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("prompb.WriteRequest"))
-
-
-WriteRequest = _generated()
 Point = tuple[str, tuple[tuple[str, str], ...], int, int]
 
 
@@ -168,12 +140,14 @@ def test_metadata_gives_kind_and_unit_to_known_and_to_new_series(data: Path) -> 
     before = {row["name"]: row["kind"] for row in known.values()}
     assert before["go_memstats_alloc_bytes_total"] == "counter"
     assert before["go_goroutines"] == "unknown"
-    changed = rows(decoder.decode(body_of(data, "with_metadata"), "prom", RECEIVED + 5), "series")
+    assert decoder.decode(body_of(data, "with_metadata"), "prom", RECEIVED + 5).batches == []
+    changed = rows(decoder.decode(body_of(data, FILES[0]), "prom", RECEIVED + 5), "series")
     kinds = {row["name"]: row["kind"] for row in changed}
     assert kinds["go_goroutines"] == "gauge"
     assert "go_memstats_alloc_bytes_total" not in kinds
     assert all(row["seen"].value == RECEIVED + 5 for row in changed)
-    assert decoder.decode(body_of(data, "with_metadata"), "prom", RECEIVED).batches == []
+    decoder.decode(body_of(data, "with_metadata"), "prom", RECEIVED)
+    assert rows(decoder.decode(body_of(data, FILES[0]), "prom", RECEIVED), "series") == []
     fresh = rows(decode(series({"__name__": "go_goroutines", "job": "new"}, (1, 1.0)), decoder), "series")
     assert fresh[0]["kind"] == "gauge"
 
@@ -248,19 +222,20 @@ def test_a_time_no_store_can_hold(time: int) -> None:
 
 
 @pytest.mark.usefixtures("loops")
-def test_exemplars_and_native_histograms_are_set_aside(data: Path) -> None:
+def test_captured_exemplars_are_kept(data: Path) -> None:
     body = body_of(data, "with_exemplars")
-    request = WriteRequest.FromString(body)
-    request.timeseries[0].histograms.add(count_int=3, timestamp=1)
-    decoded = decode(request)
-    assert decoded.rejected == 0
-    exemplars, histograms = rows(decoded, "quarantine")
-    assert exemplars["reason"] == "not stored yet: 8 exemplars"
-    assert histograms["reason"] == "not stored yet: 1 native histograms"
-    kept = WriteRequest.FromString(exemplars["payload"])
-    wanted = [(one.labels, one.exemplars) for one in request.timeseries if one.exemplars]
-    assert [(one.labels, one.exemplars) for one in kept.timeseries] == wanted
-    assert not any(one.samples for one in kept.timeseries)
+    decoded = RemoteWrite().decode(body, "prom", RECEIVED)
+    known = {row["series"]: row["name"] for row in rows(decoded, "series")}
+    wanted = [
+        (
+            next(label.value for label in one.labels if label.name == "__name__"), exemplar.timestamp * 1_000_000, exemplar.value,
+            next(label.value for label in exemplar.labels if label.name == "trace_id"),
+        )
+        for one in WriteRequest.FromString(body).timeseries for exemplar in one.exemplars
+    ]  # fmt: skip
+    assert len(wanted) == 8
+    found = [(known[row["series"]], row["time"].value, row["value"], row["trace_id"]) for row in rows(decoded, "exemplar")]
+    assert found == wanted
 
 
 @pytest.mark.usefixtures("loops")

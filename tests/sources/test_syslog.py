@@ -1,27 +1,21 @@
-"""Syslog: captured messages value by value, both readers against each other, framing, and the listener under load and failure."""
+"""Syslog: captured messages value by value, both readers against each other, and framing."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import shutil
-import socket
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from sockets import rows as rows_of
 
-from ninefold.ground.errors import Unavailable
-from ninefold.ground.meter import Meter
-from ninefold.model.signal import SCHEMAS, Batch, Decoded
-from ninefold.sources import kernel, syslog
-from ninefold.sources.syslog import Framer, Syslog
+from ninefold.model.signal import Decoded
+from ninefold.sources import kernel
+from ninefold.sources.syslog import Framer, SyslogConfig
 from ninefold.sources.syslog_message import parse, read
 
 RECEIVED = int(datetime(2026, 11, 22, 13, tzinfo=UTC).timestamp()) * 10**9
@@ -40,17 +34,7 @@ def loops(request: pytest.FixtureRequest, compiled: kernel.Kernels, monkeypatch:
 
 
 def rows(decoded: Decoded, signal: str = "log") -> list[dict[str, Any]]:
-    found = []
-    for batch in decoded.batches:
-        assert batch.rows.schema == SCHEMAS[batch.signal]
-        batch.rows.validate(full=True)
-        if batch.signal == signal:
-            columns = {
-                name: column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
-                for name, column in zip(batch.rows.schema.names, batch.rows.columns, strict=True)
-            }
-            found += pa.table(columns).to_pylist()
-    return found
+    return rows_of(decoded, signal)
 
 
 def ns(*moment: int, micros: int = 0) -> int:
@@ -305,184 +289,22 @@ def test_the_end_of_a_stream_ends_a_message() -> None:
     assert framer.close() == []
 
 
-class Journal:
-    """Takes batches, or refuses them for a while."""
-
-    def __init__(self) -> None:
-        self.batches: list[Batch] = []
-        self.open = True
-        self.refused = 0
-
-    async def emit(self, batches: Sequence[Batch]) -> None:
-        if not self.open:
-            self.refused += 1
-            raise Unavailable("the journal is full", 0.01)
-        self.batches += batches
-
-    def bodies(self) -> list[str]:
-        return [row["body"] for row in rows(Decoded(self.batches))]
+def test_a_message_wrapped_a_thousand_times_is_read_once() -> None:
+    line = b"<13>1 2026-01-01T00:00:00Z h " + b"1 - - - - - " * 3000 + b"x"
+    decoded = parse([line], "s", 1_800_000_000_000_000_000)
+    assert sum(batch.rows.num_rows for batch in decoded.batches) == 1
 
 
-async def until(what: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)
-
-
-@contextlib.asynccontextmanager
-async def listening(journal: Journal, meter: Meter | None = None) -> AsyncIterator[Syslog]:
-    source = Syslog("127.0.0.1", 0, meter)
-    running = asyncio.create_task(source.run(journal.emit))
-    try:
-        await asyncio.wait_for(source.started.wait(), 10)
-        yield source
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-
-
-def test_udp_and_tcp_on_one_port() -> None:
-    async def scenario() -> None:
-        journal = Journal()
-        async with listening(journal) as source:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-                udp.sendto(b"<13>Nov 22 12:00:00 h a: by udp", ("127.0.0.1", source.port))
-            _, writer = await asyncio.open_connection("127.0.0.1", source.port)
-            writer.write(b"<13>Nov 22 12:00:00 h a: line\n11 <13>counted<13>unfinished")
-            await writer.drain()
-            await until(lambda: len(journal.bodies()) == 3)
-            writer.close()
-            await until(lambda: len(journal.bodies()) == 4)
-        assert sorted(journal.bodies()) == ["by udp", "counted", "line", "unfinished"]
-        assert {batch.source for batch in journal.batches} == {"syslog"}
-
-    asyncio.run(scenario())
-
-
-def test_tcp_senders_wait_while_the_journal_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syslog, "_QUEUE_LINES", 1000)
-
-    async def scenario() -> None:
-        journal, total = Journal(), 60_000
-        journal.open = False
-        async with listening(journal) as source:
-            reader, writer = await asyncio.open_connection("127.0.0.1", source.port)
-            padding = "x" * 200
-
-            async def send() -> None:
-                for start in range(0, total, 500):
-                    writer.write("".join(f"<13>Nov 22 12:00:00 h a: {i} {padding}\n" for i in range(start, start + 500)).encode())
-                    await writer.drain()
-
-            sending = asyncio.create_task(send())
-            await until(lambda: journal.refused > 3 and source.full)
-            await asyncio.sleep(0.1)
-            assert not sending.done(), "the sender was not made to wait"
-            journal.open = True
-            await sending
-            await until(lambda: sum(batch.rows.num_rows for batch in journal.batches) == total)
-            writer.close()
-            del reader
-        assert [int(body.split()[0]) for body in journal.bodies()] == list(range(total))
-
-    asyncio.run(scenario())
-
-
-def test_datagrams_beyond_the_queue_are_counted_and_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(syslog, "_QUEUE_LINES", 100)
-
-    async def scenario() -> None:
-        journal, meter = Journal(), Meter()
-        journal.open = False
-
-        def count(name: str) -> float:
-            return sum(value for found, _, _, value in meter.samples() if found == name)
-
-        async with listening(journal, meter) as source:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-                for i in range(150):
-                    udp.sendto(b"<13>Nov 22 12:00:00 h a: %d" % i, ("127.0.0.1", source.port))
-            await until(lambda: count("ninefold_syslog_dropped_total") == 50)
-            journal.open = True
-            await until(lambda: len(journal.bodies()) == 100)
-        assert count("ninefold_syslog_received_total") == 100
-        assert journal.bodies() == [str(i) for i in range(100)]
-
-    with caplog.at_level("ERROR", "ninefold.syslog"):
-        asyncio.run(scenario())
-    assert "50 syslog datagrams were dropped" in caplog.text
-
-
-def test_what_was_received_is_delivered_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syslog, "_BATCH_WAIT_S", 30)
-
-    async def scenario() -> None:
-        journal, meter = Journal(), Meter()
-        async with listening(journal, meter) as source:
-            _, writer = await asyncio.open_connection("127.0.0.1", source.port)
-            writer.write(b"<13>one\n<13>two\n<13>without its newline")
-            await writer.drain()
-            await until(lambda: sum(value for *_, value in meter.samples()) == 2)
-            assert journal.batches == []
-            assert not source.full
-        assert journal.bodies() == ["one", "two", "without its newline"]
-
-    asyncio.run(scenario())
-
-
-def test_a_journal_that_stays_full_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(syslog, "_LAST_WAIT_S", 0.05)
-
-    async def scenario() -> None:
-        journal = Journal()
-        journal.open = False
-        async with listening(journal) as source:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-                udp.sendto(b"<13>lost", ("127.0.0.1", source.port))
-            await until(lambda: journal.refused > 0)
-
-    with caplog.at_level("ERROR", "ninefold.syslog"):
-        asyncio.run(scenario())
-    assert "1 syslog messages are lost" in caplog.text
-
-
-@pytest.mark.real
-def test_rsyslog_delivers(tmp_path: Path) -> None:
-    program = shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin")
-    if program is None:
-        pytest.skip("rsyslogd is not installed; apt-get install rsyslog")
-
-    async def scenario() -> None:
-        journal = Journal()
-        async with listening(journal) as source:
-            spool = tmp_path / "in.log"
-            spool.touch()
-            target = f'type="omfwd" target="127.0.0.1" port="{source.port}"'
-            config = tmp_path / "rsyslog.conf"
-            config.write_text(
-                f'global(workDirectory="{tmp_path}")\nmodule(load="imfile" mode="inotify")\n'
-                f'input(type="imfile" file="{spool}" tag="orders:" facility="local0" severity="err")\n'
-                f'action({target} protocol="tcp" TCP_Framing="octet-counted" template="RSYSLOG_SyslogProtocol23Format")\n'
-                f'action({target} protocol="tcp" template="RSYSLOG_TraditionalForwardFormat")\n'
-                f'action({target} protocol="udp" template="RSYSLOG_ForwardFormat")\n'
-            )
-            daemon = await asyncio.create_subprocess_exec(program, "-n", "-f", str(config), "-i", str(tmp_path / "pid"))
-            try:
-                await until((tmp_path / "pid").exists)
-                with spool.open("a") as file:
-                    for i in range(20):
-                        file.write(f"order {i} failed\n")
-                        file.flush()
-                await until(lambda: len([body for body in journal.bodies() if body.startswith("order")]) == 60)
-            finally:
-                daemon.terminate()
-                await daemon.wait()
-        orders = [row for row in rows(Decoded(journal.batches)) if row["body"].startswith("order")]
-        assert sorted(row["body"] for row in orders) == sorted(f"order {i} failed" for i in range(20) for _ in range(3))
-        assert {(row["entity"], row["severity_text"], dict(row["attributes"])["syslog.facility"]) for row in orders} == {
-            ("service:orders", "err", "local0")
-        }
-
-    asyncio.run(scenario())
+def test_rfc3164_times_are_of_the_configured_zone(compiled: kernel.Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    received = int(datetime(2026, 7, 1, 12, tzinfo=UTC).timestamp()) * 10**9
+    lines = [
+        b"<13>Jul  1 13:59:00 h app: x", b"<13>Jul  1 2026 13:59:00 h app: x", b"<13>1 2026-07-01T11:59:00Z h app - - - x",
+        b"<13>2026-07-01T13:59:00+02:00 h app: x", b"<13>Jan  1 00:30:00 h app: x",
+    ]  # fmt: skip
+    expected = [datetime(2026, 7, 1, 11, 59, tzinfo=UTC)] * 4 + [datetime(2025, 12, 31, 23, 30, tzinfo=UTC)]
+    for loops in (compiled, kernel.interpreted):
+        monkeypatch.setattr(kernel, "_current", loops)
+        found = rows_of(parse(lines, "s", received, zone=ZoneInfo("Europe/Berlin")), "log")
+        assert [datetime.fromtimestamp(row["time"] / 1e9, UTC) for row in found] == expected
+    with pytest.raises(ValidationError, match="time zone database"):
+        SyslogConfig.model_validate({"timezone": "Mars/Olympus"})

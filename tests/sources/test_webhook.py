@@ -42,7 +42,8 @@ def test_every_payload_of_17_tools_gives_a_titled_event_with_no_mapping(data: Pa
     assert len(payloads) == 17
     events = {tool: [event for body in bodies for event in read(tool, body)] for tool, bodies in payloads.items()}
     assert sum(map(len, events.values())) == 31
-    assert all(event["title"] and event["fingerprint"] and event["kind"] == "alert" for found in events.values() for event in found)
+    assert all(event["title"] and event["fingerprint"] for found in events.values() for event in found)
+    assert {tool: found[0]["kind"] for tool, found in events.items()} == dict.fromkeys(payloads, "alert") | {"netbox": "change"}
     seen = {
         tool: tuple(found[0][field] for field in ("title", "entity", "severity", "status", "severity_raw"))
         for tool, found in events.items()
@@ -62,9 +63,9 @@ def test_every_payload_of_17_tools_gives_a_titled_event_with_no_mapping(data: Pa
         "grafana": ("High Memory Usage", "", "warning", "firing", "warning"),
         "graylog": ("Event - 1", "", "warning", "firing", "3"),
         "libre_nms": ("Device 10.10.1.147 recovered from Devices up/down", "host:10.10.1.147", "info", "resolved", "ok"),
-        "netbox": ("Test", "", "info", "firing", ""),
+        "netbox": ("site Test created", "site:Test", "info", "", ""),
         "prometheus": ("CPU usage is over 90%", "instance:example2/example1", "critical", "firing", "critical"),
-        "sentry": ("Failed to fetch user profile", "", "high", "firing", "error"),
+        "sentry": ("Failed to fetch user profile", "service:frontend-app", "high", "firing", "error"),
         "signalfx": ("Manually resolved: logs (logs)", "", "critical", "firing", "Critical"),
         "thousandeyes": ("Default Agent Offline Notification", "host:te", "info", "firing", "Info"),
         "wazuh": ("New dpkg (Debian Package) installed.", "", "info", "firing", "info"),
@@ -94,7 +95,7 @@ def test_captured_tools_read_value_by_value(data: Path) -> None:
     icinga = [one(f"icinga2/POST_notification_command_0{i}") for i in (1, 2, 3)]
     assert [event["status"] for event in icinga] == ["firing", "acknowledged", "resolved"]
     assert len({event["fingerprint"] for event in icinga}) == 1
-    assert (icinga[0]["entity"], icinga[0]["severity"]) == ("service:passive", "critical")
+    assert (icinga[0]["entity"], icinga[0]["severity"]) == ("host:web-1", "critical")
     push = one("git/POST_post_receive_push_01")
     assert (push["kind"], push["title"], push["entity"]) == ("change", "timeout 30s -> 3s", "service:checkout")
     assert push["time"] == parse("2026-11-22T13:44:24Z")
@@ -104,7 +105,7 @@ def test_captured_tools_read_value_by_value(data: Path) -> None:
     }
     assert len({event["id"] for event in tickets}) == 3
     build = one("buildbot/POST_http_status_push_01")
-    assert (build["kind"], build["title"], build["time"]) == ("change", "deploy", parse("2026-11-22T13:24:22Z"))
+    assert (build["kind"], build["title"], build["time"]) == ("deployment", "deploy #1 started: starting", parse("2026-11-22T13:24:22Z"))
 
 
 MAPPING = WebhookConfig(

@@ -1,4 +1,5 @@
-"""The command line: `ninefold serve`, `demo`, `query`, `incident`, `workflow`, `replay`, `check`, `token`, `login`.
+"""The command line: `ninefold serve`, `demo`, `query`, `incident`, `workflow`, `replay`, `export`, `backup`,
+`restore`, `check`, `token`, `login`.
 
 Tables and colours on a terminal, JSON when piped. Commands that talk to a running server use `NINEFOLD_URL` and
 `NINEFOLD_TOKEN`, or what `ninefold login` kept.
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ninefold import __version__
-from ninefold.cli import access, data, incidents, run, workflows
+from ninefold.cli import access, data, incidents, run, sources, workflows
 from ninefold.ground.errors import NinefoldError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="AIOps in one program.")
@@ -21,9 +22,13 @@ app.command()(run.demo)
 app.command()(run.check)
 app.command()(data.query)
 app.command()(data.replay)
+app.command()(data.export)
+app.command()(data.backup)
+app.command()(data.restore)
 app.command()(access.login)
 app.add_typer(incidents.app, name="incident")
 app.add_typer(workflows.app, name="workflow")
+app.add_typer(sources.app, name="source")
 app.add_typer(access.app, name="token")
 
 

@@ -90,7 +90,8 @@ def settings(folder: Path, port: int, otlp_port: int, token: str) -> Config:
     """
     return Config(
         data=folder,
-        server=ServerConfig(port=port, otlp_port=otlp_port, syslog_port=0),
+        server=ServerConfig(port=port, otlp_port=otlp_port),
+        sources={"syslog": {"type": "syslog", "enabled": False}, "otlp_grpc": {"type": "otlp_grpc", "enabled": False}},
         webhooks={"notes": WebhookConfig.model_validate(automation.NOTES)},
         connectors=automation.connectors(f"http://127.0.0.1:{port}", token),
         # The recording injects a fault every seven minutes or so, often into the same service: two quiet minutes end an incident.

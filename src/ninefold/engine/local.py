@@ -217,7 +217,7 @@ class StoreWriter(Follower):
             self._append(batches, token)
         except Unavailable:
             raise
-        except Exception:
+        except Exception:  # whatever it is: when it comes again and again, the batch at fault must be found
             if self._failures < _ALONE_AFTER:
                 raise
             bad = [refused for batch in batches if (refused := self._alone(batch, token))]

@@ -21,6 +21,8 @@ FORMAT = "cloudevents"
 _REQUIRED = ("specversion", "id", "source", "type")
 _CORE = (*_REQUIRED, "subject", "time", "datacontenttype", "dataschema", "data", "data_base64")
 _OWN = "ninefold."
+_OURS = ("incident", "workflow", "approval")
+"""Kinds in which Ninefold tells of its own doings; nobody else can."""
 
 
 def accept(headers: Mapping[str, str], body: bytes, source: str, received: int) -> Decoded:
@@ -75,7 +77,8 @@ def _from_headers(headers: Mapping[str, str], kind: str, body: bytes) -> dict[st
 def to_event(payload: bytes, received: int) -> dict[str, Any]:
     """The event row of one CloudEvent: its type decides the kind, its data the title, severity, status and entity.
 
-    ``ninefold.<kind>`` sets any kind; else a type that speaks of an alert, a deployment or a change is one, and the rest is "event".
+    ``ninefold.<kind>`` sets any kind but those of Ninefold's own doings; else a type that speaks of an alert, a deployment or a
+    change is one, and the rest is "event".
 
     Raises:
         BadData: the payload is not a CloudEvent.
@@ -110,7 +113,8 @@ def to_event(payload: bytes, received: int) -> dict[str, Any]:
 
 def _kind(type_: str) -> str:
     if type_.startswith(_OWN) and type_ != _OWN:
-        return type_.removeprefix(_OWN)
+        kind = type_.removeprefix(_OWN)
+        return kind if kind not in _OURS else "event"
     lower = type_.lower()
     for word, kind in (("alert", "alert"), ("deploy", "deployment"), ("change", "change")):
         if word in lower:

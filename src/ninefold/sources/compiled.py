@@ -1,4 +1,4 @@
-"""The loops of `kernel` and `syslog_kernel`, compiled; only this module of the sources imports Numba."""
+"""The loops of `kernel`, `syslog_kernel` and `exposition_kernel`, compiled; only this module of the sources imports Numba."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ninefold.sources import kernel, syslog_kernel
+from ninefold.sources import exposition_kernel, kernel, syslog_kernel
 from ninefold.sources.kernel import Kernels
 
 
@@ -37,12 +37,17 @@ def compiled() -> Kernels:
     """The loops compiled, or loaded from Numba's cache beside the source or in the user's cache folder."""
     data, memory = types.Array(types.uint8, 1, "C", readonly=True), types.uint8[::1]
     ints, number, code = types.int64[::1], types.int64, types.UniTuple(types.int64, 3)  # type: ignore[no-untyped-call]
-    here, there = _scope(kernel, "_varint", "_run", "_open", "_hash", "_equal"), _scope(syslog_kernel)
+    slots, table = types.int32[::1], types.int64[:, ::1]
+    here, there = _scope(kernel, "_varint", "_run", "_open", "_term", "_folded"), _scope(syslog_kernel)
     return Kernels(
         _compile(kernel._scan, code(data, ints, ints, ints, ints, number, ints, ints, ints), here),
-        _compile(kernel._find, types.void(data, ints, ints, ints, ints, types.int64[:, ::1], memory, ints), here),
+        _compile(kernel._digest, types.void(data, ints, ints, ints, ints, table), here),
+        _compile(kernel._find, types.void(table, slots, table, ints), here),
+        _compile(kernel._place, types.void(slots, table, number, number), here),
+        _compile(kernel._unpack, types.int64(data, ints, ints, ints, ints), here),
         _compile(kernel._gather, types.void(data, ints, ints, memory, types.int32[::1]), here),
         _compile(syslog_kernel._lines, types.void(data, ints, ints, number, number, ints), there),
+        _compile(exposition_kernel.read_lines, types.int64(data, ints), _scope(exposition_kernel, "_blank", "_skip", "_token")),
     )
 
 

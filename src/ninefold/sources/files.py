@@ -1,41 +1,81 @@
-"""Files: read one to its end (`read_file`), or follow one as it grows (`FileFollow`).
+"""Files, followed as they grow: ``sources: {orders: {type: file, path: /var/log/orders/*.csv, format: csv, mapping: orders}}``.
 
-CSV and JSON Lines with a mapping become `raw` rows for the webhook's reader; without one their rows become log records. Log text
-becomes log records, a stack trace with the line it belongs to. CSV of metrics becomes points and series.
+``path`` may be a pattern; new files that match it are read from their beginning. ``format`` says what the rows are:
+
+* ``log``: lines of text become log records, a stack trace with the line it belongs to; the time at the head of a line is its time.
+* ``jsonl`` and ``csv``: with a ``mapping`` (see webhooks) each row becomes an event, without one a log record.
+* ``metrics``: CSV with a time column and either the columns ``name`` and ``value`` or one column a metric; text columns are labels.
+* ``parquet``: each row as with ``csv``; a file whose name ends with ``.parquet`` and whose format is ``metrics`` is read as metrics.
+  A Parquet file is read once it is complete, row group by row group.
+
+Files that end with ``.gz`` are read decompressed. Rotation is followed: a renamed file is read to its end first; one that was copied
+and cut (``copytruncate``) is finished from its copy; what was rotated and compressed while Ninefold was down is found again. The place in
+each file is kept once everything before it is durable, so after a crash a few rows may come again and none is missing. What cannot be
+read is in quarantine, and reading goes on behind it.
+
+A time without a zone is one of ``timezone``, by default of this machine; events with a mapping read it as UTC, as do files that are sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, tzinfo
+from glob import glob
 from pathlib import Path
-from typing import Any, BinaryIO
+from time import monotonic
+from typing import Any, Literal
 
-from ninefold.config import FileConfig, FileFormat
+from pydantic import Field, field_validator
+
 from ninefold.ground.clock import now
 from ninefold.ground.errors import BadData, Unavailable
 from ninefold.ground.log import get
-from ninefold.model.signal import Decoded
-from ninefold.plugin import Asked, Door, Emit, Source, Strict
+from ninefold.model.signal import Decoded, quarantine
+from ninefold.plugin import Asked, Door, Emit, Lent, Reached, Source, Strict
+from ninefold.sources.delivery import deliver
+from ninefold.sources.parquet import Parquet
 from ninefold.sources.tables import CsvParser, JsonLinesParser, MetricsParser
+from ninefold.sources.tailing import BLOCK_BYTES, LONGEST_RECORD, Parser, Place, Tail, find, open_file, places
 from ninefold.sources.text import TextParser
+from ninefold.sources.wall_time import checked_zone, zone_of
 
-BLOCK_BYTES = 1 << 20
-_LONGEST_RECORD = 8 * BLOCK_BYTES
-_HEAD_BYTES = 256
-_FORMATS: dict[str, FileFormat] = {"csv": "csv", "jsonl": "jsonl", "log": "log", "metrics": "metrics"}
-Parser = TextParser | CsvParser | JsonLinesParser | MetricsParser
+FileFormat = Literal["csv", "jsonl", "log", "metrics", "parquet"]
+_TEXTUAL: dict[str, FileFormat] = {"csv": "csv", "jsonl": "jsonl", "log": "log", "metrics": "metrics"}
 _PARSERS: dict[str, type[Parser]] = {"log": TextParser, "csv": CsvParser, "jsonl": JsonLinesParser, "metrics": MetricsParser}
+_SWEEP_BLOCKS = 16
+_LIST_EVERY = 5
+_LINGER_S = 5.0
+_REMEMBERED = 1000
+"""How many places in files that are gone are remembered, lest they come back under another name."""
+Key = tuple[int, int]
+"""A file whatever its name: device and inode."""
+Step = tuple[Decoded | None, Callable[[], None]]
+"""What can be delivered, and what is to be noted once it is durable."""
 
 _log = get("files")
 
 
-def parser_of(config: FileConfig, source: str, entity: str = "") -> Parser:
-    """The parser of a file's format; `entity` is what its log lines are about when they do not say so themselves."""
-    return _PARSERS[config.format](config.name or config.path.name, str(config.path), config.mapping, source, entity)
+class FileConfig(Strict):
+    """A file to follow."""
+
+    path: str = Field(min_length=1, description="The file, or a pattern such as /var/log/app/*.log; ** goes through folders.")
+    format: FileFormat = Field("log", description="What the rows are.")
+    mapping: str = Field("", description="For csv, jsonl and parquet: the webhook mapping that reads each row; empty: log records.")
+    start: Literal["beginning", "end"] = Field("beginning", description="Where to begin in files that are there at the very first start.")
+    entity: str = Field("", description="What log records are about when they do not say so; this host by default.")
+    timezone: str = Field("", description="Zone of times that name none, such as Europe/Berlin or UTC; this machine's by default.")
+    poll_s: float = Field(0.2, gt=0, description="How often to look for more.")
+
+    _known_zone = field_validator("timezone")(checked_zone)
+
+
+def parser_of(format_: FileFormat, path: Path, mapping: str, source: str, entity: str = "", zone: tzinfo | None = UTC) -> Parser:
+    """The parser of a text format; `entity` is what log lines are about when they do not say so themselves, `zone` that of times without
+    one."""
+    return _PARSERS[format_](path.name, str(path), mapping, source, entity, zone)
 
 
 def accept(body: bytes, format_: FileFormat, mapping: str, source: str, received: int) -> Decoded:
@@ -44,151 +84,243 @@ def accept(body: bytes, format_: FileFormat, mapping: str, source: str, received
     Raises:
         BadData: the block has no header that can be used, or no time column if it holds metrics.
     """
-    return parser_of(FileConfig(path=Path(source), format=format_, mapping=mapping), source).parse(body, 0, received)
+    return parser_of(format_, Path(source), mapping, source).parse(body, 0, received)
 
 
-def read_file(config: FileConfig, source: str, received: int | None = None) -> Iterator[Decoded]:
+def read_file(path: Path, format_: FileFormat, source: str, mapping: str = "", received: int | None = None) -> Iterator[Decoded]:
     """The records of a whole file, block by block.
 
     Raises:
         OSError: the file cannot be read.
-        BadData: a CSV file has no header that can be used.
+        BadData: a CSV file has no header that can be used, or a Parquet file is none.
     """
-    parser = parser_of(config, source)
-    with config.path.open("rb") as file:
+    if _is_parquet(path, format_):
+        table = Parquet(path, format_ == "metrics", mapping, source, "")
+        for group in range(table.groups):
+            yield table.read(group, received or now())
+        return
+    parser = parser_of(format_, path, mapping, source)
+    with open_file(path) as file:
         offset, buffer, final = 0, b"", False
         while not final:
             piece = file.read(BLOCK_BYTES)
             buffer, final = buffer + piece, not piece
-            size = parser.complete(buffer, final) or (len(buffer) if len(buffer) > _LONGEST_RECORD else 0)
+            size = parser.complete(buffer, final) or (len(buffer) if len(buffer) > LONGEST_RECORD else 0)
             if size:
                 yield parser.parse(buffer[:size], offset, received or now())
                 buffer, offset = buffer[size:], offset + size
 
 
-class FileFollow:
-    """Follows a file as ``tail -F`` does: through rotation (the old file is read to its end first) and truncation.
+def _is_parquet(path: Path, format_: FileFormat) -> bool:
+    return format_ == "parquet" or path.suffix == ".parquet"
 
-    Args:
-        config: the file and its format.
-        load: gives the position that `save` kept last under this source's name, ``{}`` the first time: the file is then read from
-            its beginning.
-        save: keeps a position under this source's name; it is called once everything before that position is in the journal.
-        poll_s: how often to look for more.
-    """
 
-    def __init__(
-        self, config: FileConfig, load: Callable[[str], dict[str, Any]], save: Callable[[str, dict[str, Any]], None], poll_s: float = 0.2
-    ) -> None:
-        self.name = config.name or str(config.path)
-        self._config, self._load, self._save, self._poll_s = config, load, save, poll_s
-        self._file: BinaryIO | None = None
-        self._offset, self._buffer = 0, b""
-        self._parser = self._fresh()
+class Files(Source):
+    """Follows the files of a pattern."""
+
+    kind = "file"
+    title = "Files"
+    extraction = "file"
+    signals = frozenset(("metric", "log", "event"))
+    Config = FileConfig
+
+    def __init__(self, name: str, config: FileConfig, lent: Lent) -> None:
+        super().__init__(name, config, lent)
+        self._entity = config.entity or f"host:{socket.gethostname()}"
+        self._zone = zone_of(config.timezone)
+        self._tails: dict[Key, Tail] = {}
+        self._gone: list[Place] = []
+        self._whole: dict[str, list[int]] = {}
+        self._quiet: dict[Key, float] = {}
+        self._refused: set[tuple[str, int]] = set()
+        self._listed: tuple[float, list[Path]] = (-1e9, [])
 
     async def run(self, emit: Emit) -> None:
         """Deliver until cancelled. What was not yet in the journal is delivered again after a restart."""
         await asyncio.to_thread(self._resume)
-        quiet = False
         try:
             while True:
-                decoded, size = await asyncio.to_thread(self._next, quiet)
-                if decoded is not None and decoded.batches:
-                    await self._deliver(emit, decoded)
-                if size:
-                    self._buffer, self._offset = self._buffer[size:], self._offset + size
-                    await asyncio.to_thread(self._save, self.name, self._position())
-                quiet = not size
-                if quiet:
-                    await asyncio.sleep(self._poll_s)
+                moved = False
+                for decoded, advance in await asyncio.to_thread(self._sweep):
+                    if decoded is not None:
+                        await deliver(emit, decoded.batches)
+                    await _finished(lambda advance=advance: self._note(advance))  # type: ignore[misc]
+                    moved = True
+                if not moved:
+                    await asyncio.sleep(self.config.poll_s)
         finally:
-            self._close()
+            for tail in self._tails.values():
+                tail.close()
+            self._tails.clear()
 
-    async def _deliver(self, emit: Emit, decoded: Decoded) -> None:
-        while True:
+    async def check(self) -> Reached:
+        """Show the first rows of the first file."""
+        paths = self._paths()
+        if not paths:
+            return Reached(f"No file matches {self.config.path} yet; it is waited for.")
+        try:
+            decoded = next(await asyncio.to_thread(read_file, paths[0], self.config.format, self.name, self.config.mapping), Decoded())
+        except OSError as error:
+            raise Unavailable(f"{paths[0]} cannot be read: {error.strerror}; let this user read it") from error
+        return Reached(f"{len(paths)} files match; rows of {paths[0]}.", decoded.batches)
+
+    def _note(self, advance: Callable[[], None]) -> None:
+        """Keep the new place: what was before it is durable."""
+        advance()
+        self.lent.save(self._position())
+
+    def _paths(self) -> list[Path]:
+        return [path for path in map(Path, sorted(glob(self.config.path, recursive=True))) if path.is_file()]
+
+    def _sweep(self) -> list[Step]:
+        """One look at all files: what can be delivered now, and what to do once it is durable."""
+        found: list[Step] = []
+        named: dict[Key, Path] = {}
+        if monotonic() - self._listed[0] > _LIST_EVERY * self.config.poll_s:
+            self._listed = monotonic(), self._paths()
+        for path in self._listed[1]:
             try:
-                return await emit(decoded.batches)
-            except Unavailable as error:
-                await asyncio.sleep(error.retry_after_s)
+                if _is_parquet(path, self.config.format):
+                    found += self._parquet(path)
+                else:
+                    named[self._open(path)] = path
+            except FileNotFoundError:
+                self._listed = -1e9, self._listed[1]  # it is gone: look again at once
+            except OSError as error:
+                if (str(path), error.errno or 0) not in self._refused:
+                    self._refused.add((str(path), error.errno or 0))
+                    _log.warning("%s cannot be read: %s", path, error.strerror)
+        taken = {str(path) for path in named.values()}
+        for key, tail in list(self._tails.items()):
+            if len(found) >= _SWEEP_BLOCKS:
+                break
+            found += self._read(key, tail, key in named, str(tail.path) in taken)
+        return found
 
-    def _fresh(self) -> Parser:
-        return parser_of(self._config, self.name, f"host:{socket.gethostname()}")
+    def _open(self, path: Path) -> Key:
+        """Make sure that a file is followed; its key."""
+        status = path.stat()
+        key = status.st_dev, status.st_ino
+        if key in self._tails:
+            self._tails[key].path = path
+            return key
+        file = open_file(path)
+        known = (*self._gone, *(tail.place() for tail in self._tails.values()))
+        place = next((one for one in known if (one.inode == key[1] or path in _beside(one)[1:]) and one.is_in(file)), None)
+        tail = Tail(path, file, self.name, self._fresh(path), place.offset if place else 0)
+        self._tails[tail.key] = tail
+        return tail.key
 
-    def _next(self, quiet: bool) -> tuple[Decoded | None, int]:
-        """What can be delivered now, and how many bytes that is. After a quiet poll the last record is taken as complete."""
-        if self._file is None and not self._open(self._config.path, 0):
-            return None, 0
-        assert self._file is not None
-        piece = self._file.read(BLOCK_BYTES)
-        self._buffer += piece
-        over = not piece and self._replaced()
-        ended = not piece and (quiet or over)
-        last_line = len(self._buffer) if over else self._buffer.rfind(b"\n") + 1
-        size = self._parser.complete(self._buffer[:last_line], ended)
-        if not size and len(self._buffer) > _LONGEST_RECORD:
-            size = len(self._buffer)
+    def _fresh(self, path: Path) -> Callable[[], Parser]:
+        return lambda: parser_of(self.config.format, path, self.config.mapping, self.name, self._entity, self._zone)
+
+    def _read(self, key: Key, tail: Tail, named: bool, succeeded: bool) -> list[Step]:
+        """The next block of a file. A quiet one gives its last record; one that was renamed is finished once it has been quiet for long,
+        because between the steps of a rotation it may still grow."""
+        if tail.cut():
+            self._finish_copy(tail)
+            tail.restart()
+        since = self._quiet.get(key)
+        left = not named and since is not None and (succeeded or monotonic() - since > _LINGER_S)
+        decoded, size = tail.next(left)
+        if not size and since is not None:
+            decoded, size = tail.settle()
         if size:
-            return self._parser.parse(self._buffer[:size], self._offset, now()), size
-        if over:
-            self._close()
-        return None, 0
+            self._quiet.pop(key, None)
+            return [(decoded, lambda: tail.advance(size))]
+        if left and since is not None and monotonic() - since > _LINGER_S:
+            self._forget(key)
+        else:
+            self._quiet.setdefault(key, monotonic())
+        return []
 
-    def _replaced(self) -> bool:
-        """Whether the path now names another file, or this one was cut; a cut file is read again from its start."""
-        assert self._file is not None
-        mine = os.fstat(self._file.fileno())
-        if mine.st_size < self._offset + len(self._buffer):
-            _log.warning("%s was cut to %d bytes and is read again from its start", self._config.path, mine.st_size)
-            self._file.seek(0)
-            self._offset, self._buffer, self._parser = 0, b"", self._fresh()
-            return False
+    def _finish_copy(self, tail: Tail) -> None:
+        """Follow the copy of a file that was then cut, which holds what had not been read of it."""
+        place = tail.place()
+        copy = find(place, [path for path in _beside(place) if path != tail.path])
+        if copy is not None:
+            rest = Tail(*copy, self.name, self._fresh(tail.path), place.offset)
+            self._tails.setdefault(rest.key, rest)
+
+    def _forget(self, key: Key) -> None:
+        tail = self._tails.pop(key)
+        self._quiet.pop(key, None)
+        self._gone = [*self._gone, tail.place()][-_REMEMBERED:]
+        tail.close()
+
+    def _parquet(self, path: Path) -> list[Step]:
+        """The next row group of a Parquet file that has not been read to its end."""
+        status = path.stat()
+        state = [status.st_ino, status.st_size, status.st_mtime_ns]
+        done = self._whole.get(str(path), [])
+        first = done[3] if done[:3] == state else 0
+        if first < 0 or not status.st_size:
+            return []
         try:
-            there = self._config.path.stat()
-        except FileNotFoundError:
-            return False  # between the two steps of a rotation; the old file may still grow
-        return (there.st_ino, there.st_dev) != (mine.st_ino, mine.st_dev)
-
-    def _open(self, path: Path, offset: int) -> bool:
-        try:
-            self._file = path.open("rb")
-        except FileNotFoundError:
-            return False
-        self._offset, self._buffer, self._parser = offset, b"", self._fresh()
-        if offset:
-            self._parser.start(self._file.readline())
-        self._file.seek(offset)
-        return True
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file, self._buffer = None, b""
+            table = Parquet(path, self.config.format == "metrics", self.config.mapping, self.name, self._entity, self._zone)
+            decoded = table.read(first, now()) if first < table.groups else None
+            last = first + 1 >= table.groups
+        except BadData as error:
+            if now() - status.st_mtime_ns < _WRITTEN_NS:
+                return []  # it may still be in writing
+            decoded = Decoded([quarantine(self.name, now(), "log", "file", [(error.reason, str(path), b"")])])
+            last = True
+        return [(decoded, lambda: self._whole.__setitem__(str(path), [*state, -1 if last else first + 1]))]
 
     def _position(self) -> dict[str, Any]:
-        assert self._file is not None
-        return {"inode": os.fstat(self._file.fileno()).st_ino, "offset": self._offset, "head": _head(self._file, self._offset)}
+        there = (tail.place() for tail in self._tails.values())
+        whole = dict(list(self._whole.items())[-_REMEMBERED:])
+        return {"places": [asdict(place) for place in (*self._gone, *there)], "parquet": whole}
 
     def _resume(self) -> None:
-        """Open the file the saved position speaks of, which may have been rotated away since; else start the path afresh."""
-        saved = self._load(self.name)
-        if not saved:
-            return
-        path, offset = self._config.path, int(saved["offset"])
-        for candidate in (path, *sorted(path.parent.glob(f"{path.name}*"))):
-            try:
-                with candidate.open("rb") as file:
-                    status = os.fstat(file.fileno())
-                    same = status.st_ino == saved["inode"] and status.st_size >= offset and _head(file, offset) == saved["head"]
-            except OSError:
-                continue
-            if same:
-                self._open(candidate, offset)
-                return
+        """Open the files the saved position speaks of, which may have been rotated away since."""
+        saved = self.lent.load()
+        self._whole = {str(path): list(state) for path, state in saved.get("parquet", {}).items()}
+        if not saved and self.config.start == "end":
+            self._skip()
+        for place in places(saved):
+            found = find(place, _beside(place))
+            if found is not None:
+                tail = Tail(*found, self.name, self._fresh(Path(place.path)), place.offset)
+                self._tails.setdefault(tail.key, tail)
+
+    def _skip(self) -> None:
+        """Begin at the end of the files that are there."""
+        for path in self._paths():
+            if _is_parquet(path, self.config.format):
+                status = path.stat()
+                self._whole[str(path)] = [status.st_ino, status.st_size, status.st_mtime_ns, -1]
+            else:
+                with open_file(path) as file:
+                    end = file.seek(0, 2)
+                tail = Tail(path, open_file(path), self.name, self._fresh(path), end)
+                self._tails[tail.key] = tail
+        self.lent.save(self._position())
 
 
-def _head(file: BinaryIO, offset: int) -> str:
-    """A digest of the first bytes, which tells a file from a later one that got the same inode number."""
-    return hashlib.blake2b(os.pread(file.fileno(), min(_HEAD_BYTES, offset), 0), digest_size=8).hexdigest()
+_WRITTEN_NS = 10_000_000_000
+"""A Parquet file that is not whole this long after it was last written is damaged."""
+
+
+def _beside(place: Place) -> list[Path]:
+    """The files in which what was at a place may be now: the path itself, and its rotations."""
+    path = Path(place.path)
+    stem = path.name.removesuffix(".gz")
+    return [path, *sorted(other for other in path.parent.glob(f"{_plain(stem)}*") if other != path)]
+
+
+def _plain(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+async def _finished(work: Callable[[], None]) -> None:
+    """Do work in a thread to its end, even when this task is cancelled meanwhile: what is durable must be noted as such."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await doing
+        raise
 
 
 class FileUpload(Source):
@@ -208,6 +340,6 @@ class FileUpload(Source):
 
 def _upload(asked: Asked) -> Decoded:
     format_ = asked.query.get("format", "")
-    if format_ not in _FORMATS:
-        raise BadData(f"the format {format_!r} is none of {', '.join(_FORMATS)}", "query parameter format")
-    return accept(asked.body, _FORMATS[format_], asked.query.get("mapping", ""), asked.source, asked.received)
+    if format_ not in _TEXTUAL:
+        raise BadData(f"the format {format_!r} is none of {', '.join(_TEXTUAL)}", "query parameter format")
+    return accept(asked.body, _TEXTUAL[format_], asked.query.get("mapping", ""), asked.source, asked.received)

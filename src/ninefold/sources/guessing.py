@@ -59,6 +59,12 @@ def _words(value: Any) -> str:
     return "" if text.startswith(("$", "*insert")) or text in ("null", "None", "N/A") else text[:_TEXT]
 
 
+def _number_of(value: Any) -> str:
+    """A problem's id; 0 is none."""
+    text = _words(value)
+    return text if text != "0" else ""
+
+
 class Field(NamedTuple):
     """How one field is found: key spellings, best first; `depth_cost` is what one level of depth weighs in places of that list."""
 
@@ -84,15 +90,17 @@ FIELDS: Mapping[str, Field] = {
     "end": _field("endsat endedat endtime dateend resolvedat closedat recoveredat end", 100, time_of),
     "severity": _field("severity severitytext errorseverity priority level loglevel criticality urgency impact"),
     "status": _field("status state newstate newstatevalue statusextended currentstate alertstate", 100, lambda v: status_of(text_of(v))),
-    "verb": _field("eventaction alertaction action notificationtype eventtype alerttype type event", 100, _ended),
+    "verb": _field("eventaction alertaction alerttransition action notificationtype eventtype alerttype type event", 100, _ended),
     "state": _field("state status newstate newstatevalue"),
-    "source_id": _field("id uuid ticket number eventid alertid incidentid issueid identifier buildid dedupkey key alertuniqueidentifier"),
+    "source_id": _field(
+        "id uuid ticket number eventid alertid incidentid issueid identifier buildid dedupkey key alertuniqueidentifier monitorid"
+    ),
     "fingerprint": _field("fingerprint dedupkey dedupid incidentkey alertkey", 1),
-    "problem": _field("alertid incidentid issueid problemid", 0),
+    "problem": _field("alertid incidentid issueid problemid issueidentifier", 0, _number_of),
     "rule": _field("ruleid checkid monitorid triggerid eventdefinitionid alertname rulename checkname monitorname alarmname"),
     "kind": _field("eventkind kind"),
     "entity": _field("entity"),
-    "service": _field("servicename service application app component appkubernetesioname", 3),
+    "service": _field("servicename service application app component appkubernetesioname projectslug", 3),
     "service_namespace": _field("servicenamespace", 3),
     "pod": _field("k8spodname podname pod", 3),
     "namespace": _field("k8snamespacename namespace", 3),

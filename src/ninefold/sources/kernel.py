@@ -16,11 +16,14 @@ Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 OK, TRUNCATED, BAD_VARINT, BAD_FIELD, BAD_WIRE, TOO_MANY = range(6)
-SKIP, VARINT, FIXED, BYTES, RUN, ONE, ROW = range(7)
+SKIP, VARINT, FIXED, BYTES, RUN, LEAF, ONE, ROW = range(8)
 """What to do with a field, see `ninefold.sources.protobuf.Plan`."""
 _HALF = 1 << 62
 _MASK = (1 << 62) - 1
-_MULTIPLIER = 0x1E3779B97F4A7C15
+_HALF_WORD = (1 << 32) - 1
+_ONE, _TWO = 0x1E3779B97F4A7C15, 0x165667B19E3779F9
+SECRETS = 264
+"""How many secret numbers of 32 bits a digest needs; longer keys are hashed in blocks of a kilobyte."""
 
 
 def _varint(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
@@ -76,9 +79,8 @@ def _open(out: Ints, row: int, width: int, parent: int, position: int, size: int
 def _scan(
     buffer: Bytes, plan: Ints, tables: Ints, widths: Ints, bases: Ints, capacity: int, out: Ints, counts: Ints, stack: Ints
 ) -> tuple[int, int, int]:
-    """Walk a protobuf message once and write a row (parent's place in `out`, offset, length, cells of the plan) for every message
-    the plan asks for; `plan` holds 32 actions a state, ``kind | cell << 8 | choice << 16 | next state << 24``. (code, offset, state).
-    """
+    """Walk a protobuf message once and write a row (parent's place in `out`, offset, length, cells of the plan) for each message wanted;
+    `plan` holds 32 actions a state, ``kind | cell << 8 | choice << 16 | next state << 24``. (code, offset, state)."""
     end, position, depth, state, row = len(buffer), 0, 0, 0, int(bases[0])
     while True:
         if position == end:
@@ -87,9 +89,7 @@ def _scan(
             depth -= 1
             end, state, row = stack[3 * depth], stack[3 * depth + 1], stack[3 * depth + 2]
             continue
-        start = position
-        tag = int(buffer[position])
-        position += 1
+        start, tag, position = position, int(buffer[position]), position + 1
         if tag > 127:
             tag, position = _varint(buffer, start, end)
         if position < 0:
@@ -124,63 +124,93 @@ def _scan(
         elif kind == RUN:
             position = _run(buffer, start, position, end, out, cell)
         else:
-            stack[3 * depth], stack[3 * depth + 1], stack[3 * depth + 2] = end, state, row
-            depth, end, state = depth + 1, position + size, action >> 24
-            if kind == ROW:
-                table = tables[state]
+            target, inside = action >> 24, row
+            if kind != ONE:
+                table = tables[target]
                 if counts[table] == capacity:
-                    return TOO_MANY, start, state
-                row = _open(out, bases[table] + counts[table] * widths[table], widths[table], row, position, size)
+                    return TOO_MANY, start, target
+                place = position - size if kind == LEAF else position
+                inside = _open(out, bases[table] + counts[table] * widths[table], widths[table], row, place, size)
                 counts[table] += 1
+            if kind != LEAF:
+                stack[3 * depth], stack[3 * depth + 1], stack[3 * depth + 2] = end, state, row
+                depth, end, state, row = depth + 1, position + size, target, inside
 
 
-def _hash(buffer: Bytes, start: int, length: int, group: int) -> int:
-    """62 bits that depend on every byte of a key and on its group."""
-    key = ((length + 1) * _MULTIPLIER + group) & _MASK
-    position, end = start, start + length
-    while position + 8 <= end:
-        key = ((key ^ _word(buffer, position)) * _MULTIPLIER) & _MASK
-        key ^= key >> 29
-        position += 8
-    rest = 0
-    while position < end:
-        rest = rest << 8 | int(buffer[position])
-        position += 1
-    key = ((key ^ rest) * _MULTIPLIER) & _MASK
+def _term(word: int, secret: Ints, place: int) -> int:
+    """One term of NH, the universal hash of UMAC: both halves of a word, each added to a secret one, multiplied."""
+    return ((word + int(secret[place])) & _HALF_WORD) * (((word >> 32) + int(secret[place + 1])) & _HALF_WORD)
+
+
+def _folded(digest: int, total: int, multiplier: int) -> int:
+    """62 bits of the digest so far and the sum of one more block; one to one in the sum's upper bits."""
+    key = ((digest ^ ((total >> 2) & _MASK)) * multiplier) & _MASK
     return key ^ key >> 31
 
 
-def _equal(one: Bytes, start: int, other: Bytes, place: int, length: int) -> bool:
-    """Whether `length` bytes are the same in both."""
-    differ = i = 0
-    while i + 8 <= length:
-        differ |= _word(one, start + i) ^ _word(other, place + i)  # no early return: this becomes vector instructions
-        i += 8
-    while i < length:
-        differ |= int(one[start + i]) ^ int(other[place + i])
-        i += 1
-    return differ == 0
-
-
-def _find(buffer: Bytes, offsets: Ints, lengths: Ints, groups: Ints, slots: Ints, entries: Ints, arena: Bytes, found: Ints) -> None:
-    """Look keys up in an open-addressing hash table; a key is a group number and bytes, and every byte is compared.
-
-    `slots` (its size a power of two) holds rows of `entries` (hash, group, offset and length in `arena`) or -1. `found` gets
-    the row, or ``-1 - hash`` when the key is not there.
-    """
-    last = len(slots) - 1
+def _digest(buffer: Bytes, offsets: Ints, lengths: Ints, groups: Ints, secret: Ints, out: npt.NDArray[np.int64]) -> None:
+    """124 bits of every key, which is a group number and bytes: two passes of NH with secrets of their own, so that equal digests mean
+    equal keys; two that differ collide with a probability below 2^-58, whoever chose them."""
     for i in range(len(offsets)):
-        start, length, group = int(offsets[i]), int(lengths[i]), int(groups[i])
-        key = _hash(buffer, start, length, group)
-        slot = key & last
-        found[i] = -1 - key
+        position, length, group = int(offsets[i]), int(lengths[i]), int(groups[i])
+        end, place, first, second = position + length, 4, 0, 0
+        one = _term(length, secret, 0) + _term(group, secret, 2)
+        two = _term(length, secret, 2) + _term(group, secret, 4)
+        while position + 8 <= end:
+            word = _word(buffer, position)
+            one += _term(word, secret, place)
+            two += _term(word, secret, place + 2)
+            position, place = position + 8, place + 2
+            if place == SECRETS - 4:
+                first, second, one, two, place = _folded(first, one, _ONE), _folded(second, two, _TWO), 0, 0, 4
+        rest = 0
+        while position < end:
+            rest = rest << 8 | int(buffer[position])
+            position += 1
+        one += _term(rest, secret, place)
+        two += _term(rest, secret, place + 2)
+        out[i, 0], out[i, 1] = _folded(first, one, _ONE), _folded(second, two, _TWO)
+
+
+def _find(digests: npt.NDArray[np.int64], slots: npt.NDArray[np.int32], entries: npt.NDArray[np.int64], found: Ints) -> None:
+    """Look digests up in an open-addressing hash table: `slots` (its size a power of two) holds rows of `entries`, whose first two
+    cells are a digest, or -1. `found` gets the row or -1."""
+    last = len(slots) - 1
+    for i in range(len(digests)):
+        slot = digests[i, 0] & last
+        found[i] = -1
         while slots[slot] >= 0:
             entry = slots[slot]
-            same = entries[entry, 0] == key and entries[entry, 1] == group and entries[entry, 3] == length
-            if same and _equal(buffer, start, arena, entries[entry, 2], length):
+            if entries[entry, 0] == digests[i, 0] and entries[entry, 1] == digests[i, 1]:
                 found[i] = entry
                 break
             slot = (slot + 1) & last
+
+
+def _place(slots: npt.NDArray[np.int32], entries: npt.NDArray[np.int64], first: int, end: int) -> None:
+    """Give the entries from `first` to `end` a slot each."""
+    last = len(slots) - 1
+    for entry in range(first, end):
+        slot = entries[entry, 0] & last
+        while slots[slot] >= 0:
+            slot = (slot + 1) & last
+        slots[slot] = entry
+
+
+def _unpack(buffer: Bytes, offsets: Ints, lengths: Ints, out: Ints, ends: Ints) -> int:
+    """The varints of packed fields one behind the other; `ends[i + 1]` is where those of field i end. OK, or what is wrong."""
+    place = 0
+    ends[0] = 0
+    for i in range(len(offsets)):
+        position, end = int(offsets[i]), int(offsets[i] + lengths[i])
+        while position < end:
+            value, position = _varint(buffer, position, end)
+            if position < 0:
+                return -position
+            out[place] = value
+            place += 1
+        ends[i + 1] = place
+    return OK
 
 
 def _gather(buffer: Bytes, offsets: Ints, lengths: Ints, out: Bytes, ends: npt.NDArray[np.int32]) -> None:
@@ -195,15 +225,19 @@ def _gather(buffer: Bytes, offsets: Ints, lengths: Ints, out: Bytes, ends: npt.N
 
 
 class Kernels(NamedTuple):
-    """The loops, interpreted or compiled; `syslog` is there only when compiled, as interpreted it would be no help."""
+    """The loops, interpreted or compiled; `syslog` and `exposition` are there only when compiled."""
 
     scan: Callable[..., tuple[int, int, int]]
+    digest: Callable[..., None]
     find: Callable[..., None]
+    place: Callable[..., None]
+    unpack: Callable[..., int]
     gather: Callable[..., None]
     syslog: Callable[..., None] | None = None
+    exposition: Callable[..., int] | None = None
 
 
-interpreted = Kernels(_scan, _find, _gather)
+interpreted = Kernels(_scan, _digest, _find, _place, _unpack, _gather)
 _current = interpreted
 
 

@@ -1,7 +1,7 @@
 """OTLP over HTTP: logs and traces here, metrics in `otlp_metrics`; JSON is turned into protobuf by `otlp_json` first.
 
 Resource attributes stay apart from a record's own; the scope's name, version and attributes stand beside them as ``otel.scope.*``.
-Not kept: counts of dropped attributes, trace flags, schema URLs, exemplars.
+Not kept: counts of dropped attributes, trace flags, schema URLs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """OTLP metrics: data points become points of series, histograms and summaries several series each, named as Prometheus names them.
 
 A series' attributes are those of its resource, its scope (``otel.scope.*``) and its point in one map. Number points, by far the
-most, are found by the raw bytes of their attributes without being read; the others are read one by one.
+most, and exponential histograms are found by the raw bytes of their attributes without being read; the others are read one by one.
+Exemplars become `exemplar` rows,
+exponential histograms `histogram` rows beside the points of their count and sum.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    Exemplar,
     ExponentialHistogramDataPoint,
     HistogramDataPoint,
     NumberDataPoint,
@@ -24,15 +27,29 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from ninefold.ground.errors import BadData, TooLarge
 from ninefold.model.entity import entity_of, series_id
 from ninefold.model.signal import Batch, batch_of
+from ninefold.sources.columns import Mask
 from ninefold.sources.kernel import Ints
 from ninefold.sources.origin import Origin
-from ninefold.sources.otlp_histograms import Member, Sample, exponential, histogram, summary
+from ninefold.sources.otlp_histograms import (
+    EXPONENTIAL,
+    MEMBERS,
+    WHOLE,
+    Member,
+    Sample,
+    bucket_of,
+    buckets,
+    exemplars,
+    exponential,
+    histogram,
+    scan,
+    summary,
+)
 from ninefold.sources.otlp_origin import Faults, Origins, excerpt, refusal
 from ninefold.sources.otlp_values import attributes_of
 from ninefold.sources.protobuf import Plan, Table, frame
 from ninefold.sources.series import STALE, Known, points
 
-_POINT = {3: "fixed time", 4: "fixed value type", 6: "fixed value type", 7: "run attributes", 8: "varint flags"}
+_POINT = {3: "fixed time", 5: "leaf exemplars", 4: "fixed value type", 6: "fixed value type", 7: "run attributes", 8: "varint flags"}
 _METRICS = Plan({
     "export_metrics": {1: "row resource_metrics"},
     "resource_metrics": {1: "bytes resource", 2: "row scope_metrics"},
@@ -48,8 +65,9 @@ _METRICS = Plan({
     "summary": {1: "row summary_points"},
     "number_points": _POINT,
     "histogram_points": {3: "fixed time", 9: "run attributes"},
-    "exponential_points": {3: "fixed time", 1: "run attributes"},
+    **EXPONENTIAL,
     "summary_points": {3: "fixed time", 7: "run attributes"},
+    "exemplars": {},
 })  # fmt: skip
 _GAUGE, _SUM, _HISTOGRAM, _EXPONENTIAL, _SUMMARY = 5, 7, 9, 10, 11
 _DELTA, _CUMULATIVE = 1, 2
@@ -73,11 +91,15 @@ class Group(NamedTuple):
 
 
 class _Fresh:
-    """The series one request describes for the first time, and what to remember of them once it is understood to its end."""
+    """The series one request describes for the first time, what to remember of them once it is understood to its end, and the rows that
+    are not points."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
+        self.exemplars: list[Row] = []
+        self.histograms: list[Row] = []
         self.keys: list[tuple[bytes, int, int]] = []
+        self.wholes: list[tuple[bytes, int, int]] = []
         self.members: dict[tuple[int, bytes], dict[Member, int]] = {}
         self._size_bytes = 0
 
@@ -106,7 +128,7 @@ class Metrics:
 
     def __init__(self, origins: Origins) -> None:
         self._origins = origins
-        self._known = Known()
+        self._known, self._wholes = Known(), Known()
         self._groups: dict[tuple[object, ...], Group] = {}
         self._numbers = count()
         self._members: dict[tuple[int, bytes], dict[Member, int]] = {}
@@ -124,15 +146,21 @@ class Metrics:
         groups = self._groups_of(body, tables)
         fresh = _Fresh()
         found = {"number_points": self._numbers_of(body, tables, groups, fresh)}
+        scanned = self._scanned(body, tables["exponential_points"], groups, source, received)
         for name in _READERS:
-            found[name] = self._compound(body, tables[name], name, groups, fresh)
+            found[name] = self._compound(body, tables[name], name, groups, fresh, scanned if name == "exponential_points" else None)
         self._remember(fresh)
         batches = []
         if fresh.rows:
             batches.append(batch_of("series", source, received, [{**row, "seen": received} for row in fresh.rows.values()]))
-        series, time, value = (np.concatenate(parts) for parts in zip(*(part.columns for part in found.values()), strict=True))
+        columns = [scanned.columns, *(part.columns for part in found.values())]
+        series, time, value = (np.concatenate(parts) for parts in zip(*columns, strict=True))
         if len(series):
             batches.append(points(source, received, series, time, value))
+        batches += scanned.histograms
+        for signal, beside in (("exemplar", fresh.exemplars), ("histogram", fresh.histograms)):
+            if beside:
+                batches.append(batch_of(signal, source, received, beside))
         bad = []
         for name, part in found.items():
             for reason, rows in part.faults.reasons:
@@ -143,6 +171,7 @@ class Metrics:
         """Describe these series again with their next points."""
         gone = set(series)
         self._known.forget(gone)
+        self._wholes.forget(gone)
         with self._lock:
             for key, members in list(self._members.items()):
                 self._members[key] = {member: number for member, number in members.items() if number not in gone}
@@ -197,11 +226,36 @@ class Metrics:
         raw = table["value"]
         value = np.where(table["type"] == _AS_INT, raw.astype(np.float64), raw.view(np.float64))
         value[stale] = STALE
+        found = _exemplars(body, tables["exemplars"], table, faults)
         good = ~faults.bad
+        fresh.exemplars += [{**row, "series": int(ids[place])} for place, row in found if good[place]]
         return _Found((ids[good], table["time"][good], value[good]), faults)
 
-    def _compound(self, body: bytes, table: Table, name: str, groups: list[Group | None], fresh: _Fresh) -> _Found:
-        """The points of histograms and summaries."""
+    def _scanned(self, body: bytes, table: Table, groups: list[Group | None], source: str, received: int) -> _Scanned:
+        """The exponential histograms that need not be read one by one: nothing is odd about them, and all their series are known."""
+        nothing = np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0)
+        found = scan(body, table) if len(table) else None
+        if found is None:
+            return _Scanned(np.zeros(len(table), np.bool_), np.zeros(len(table), np.bool_), nothing, [])
+        rows = sure = found.sure & ~_faults(table, groups).bad
+        numbers = np.array([-1 if group is None else group.number for group in groups], np.int64)[table.parent] * len(MEMBERS)
+        offsets, lengths = table.text("attributes")
+        ids = {}
+        for place, member in enumerate(MEMBERS):
+            ids[member], known = self._wholes.find(body, offsets, lengths, numbers + place)
+            rows = rows & (known | ~found.values[member][0])
+        parts = [nothing]
+        for member in MEMBERS[1:]:
+            there = rows & found.values[member][0]
+            parts.append((ids[member][there], found.time[there], found.values[member][1][there]))
+        series, time, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+        histograms = [found.batch(source, received, ids[WHOLE], np.flatnonzero(rows))] if rows.any() else []
+        return _Scanned(rows, sure & ~rows, (series, time, value), histograms)
+
+    def _compound(
+        self, body: bytes, table: Table, name: str, groups: list[Group | None], fresh: _Fresh, scanned: _Scanned | None
+    ) -> _Found:
+        """The points of histograms and summaries, without those that were scanned."""
         message, samples = _READERS[name]
         faults = _faults(table, groups)
         offsets, lengths = table.text("attributes")
@@ -211,7 +265,7 @@ class Metrics:
         time: list[int] = []
         value: list[float] = []
         why: dict[str, list[int]] = {}
-        for row in np.flatnonzero(~faults.bad).tolist():
+        for row in np.flatnonzero(~faults.bad if scanned is None else ~(faults.bad | scanned.rows)).tolist():
             group = groups[table.parent[row]]
             assert group is not None
             whole = table.slices(body, [row])[0]
@@ -226,6 +280,12 @@ class Metrics:
                 continue
             key = group.number, whole if torn[row] else body[slice(*blocks[row])]
             series += self._members_of(key, group, point, found, fresh)
+            if not point.flags & _NO_RECORDED_VALUE:
+                self._beside(key, group, point, times[row], fresh)
+            if scanned is not None and scanned.new[row]:
+                known = self._members.get(key, {}) | fresh.members.get(key, {})
+                at = ((place, known[member]) for place, member in enumerate(MEMBERS) if member in known)
+                fresh.wholes += [(key[1], number, group.number * len(MEMBERS) + place) for place, number in at]
             time += [times[row]] * len(found)
             value += [STALE] * len(found) if point.flags & _NO_RECORDED_VALUE else [sample.value for sample in found]
         for reason, rows in why.items():
@@ -246,10 +306,26 @@ class Metrics:
                 new[sample.member] = fresh.describe(group, attributes, sample.member, sample.counts)
         return [known[sample.member] if sample.member in known else new[sample.member] for sample in found]
 
+    def _beside(self, key: tuple[int, bytes], group: Group, point: Any, time: int, fresh: _Fresh) -> None:
+        """The rows of a compound point that are not points: its exemplars, and its exponential buckets."""
+        whole = isinstance(point, ExponentialHistogramDataPoint)
+        if isinstance(point, SummaryDataPoint) or not (whole or point.exemplars):
+            return
+        rows = list(exemplars(point.exemplars, time))
+        members = [WHOLE if whole else bucket_of(point, row["value"]) for row in rows]
+        samples = [Sample(member, 0.0, True) for member in (*members, *([WHOLE] if whole else []))]
+        series = self._members_of(key, group, point, samples, fresh)
+        fresh.exemplars += [{**row, "series": number} for row, number in zip(rows, series, strict=False)]
+        if whole:
+            fresh.histograms.append({**buckets(point), "series": series[-1], "time": time})
+
     def _remember(self, fresh: _Fresh) -> None:
         if fresh.keys:
             blocks, ids, numbers = zip(*fresh.keys, strict=True)
             self._known.add(blocks, ids, numbers, [0] * len(blocks))
+        if fresh.wholes:
+            blocks, ids, numbers = zip(*dict.fromkeys(fresh.wholes), strict=True)
+            self._wholes.add(blocks, ids, numbers, [0] * len(blocks))
         with self._lock:
             if self._member_count > _CACHED_MEMBERS:
                 self._members.clear()
@@ -266,11 +342,36 @@ class _Found(NamedTuple):
     faults: Faults
 
 
+class _Scanned(NamedTuple):
+    """Which exponential histograms were scanned, which only need their series known for that, their points, their `histogram` batch."""
+
+    rows: Mask
+    new: Mask
+    columns: tuple[npt.NDArray[np.uint64], Ints, npt.NDArray[np.float64]]
+    histograms: list[Batch]
+
+
 _READERS: dict[str, tuple[type[Message], Callable[[Any], Iterator[Sample]]]] = {
     "histogram_points": (HistogramDataPoint, histogram),
     "exponential_points": (ExponentialHistogramDataPoint, exponential),
     "summary_points": (SummaryDataPoint, summary),
 }
+
+
+def _exemplars(body: bytes, table: Table, of: Table, faults: Faults) -> list[tuple[int, Row]]:
+    """The exemplars of number points, each with the row of its point; points with a malformed one are marked."""
+    if not len(table):
+        return []
+    times = of["time"]
+    found: list[tuple[int, Row]] = []
+    malformed = np.zeros(len(of), np.bool_)
+    for place, message in zip(table.parent.tolist(), table.slices(body), strict=True):
+        try:
+            found += [(place, row) for row in exemplars([Exemplar.FromString(message)], int(times[place]))]
+        except DecodeError:
+            malformed[place] = True
+    faults.mark(malformed, "an exemplar is malformed")
+    return found
 
 
 def _kind(data: int, temporality: int, monotonic: bool) -> str:

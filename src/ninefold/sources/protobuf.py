@@ -16,7 +16,10 @@ from ninefold.ground.errors import BadData, TooLarge
 from ninefold.sources import kernel
 from ninefold.sources.kernel import Ints
 
-_KINDS = {"varint": kernel.VARINT, "fixed": kernel.FIXED, "bytes": kernel.BYTES, "run": kernel.RUN, "one": kernel.ONE, "row": kernel.ROW}
+_KINDS = {
+    "varint": kernel.VARINT, "fixed": kernel.FIXED, "bytes": kernel.BYTES, "run": kernel.RUN, "leaf": kernel.LEAF, "one": kernel.ONE,
+    "row": kernel.ROW,
+}  # fmt: skip
 _CELLS = {"varint": 1, "fixed": 1, "bytes": 2, "run": 3}
 _HEAD = 3
 _DEPTH = 16
@@ -59,6 +62,10 @@ class Table:
         found: list[list[int]] = self._rows[:, columns].tolist()
         return found
 
+    def places(self) -> tuple[Ints, Ints]:
+        """The offsets and lengths of the messages themselves."""
+        return self._rows[:, 1].copy(), self._rows[:, 2].copy()
+
     def slices(self, body: bytes, rows: Iterable[int] | None = None) -> list[bytes]:
         """The bytes of the messages, all or those of `rows`."""
         wanted = self._rows if rows is None else self._rows[np.fromiter(rows, np.int64)]
@@ -70,8 +77,9 @@ class Plan:
 
     ``{"message": {field number: "kind name [choice]"}}``, the first message being the body itself. Kinds: ``varint``,
     ``fixed`` (64 bits), ``bytes``, ``run`` (the stretch of a repeated field), ``row name`` (a repeated message, a table of its
-    own), ``one name`` (a singular message whose fields become cells of the row it lies in). `choice` names a cell that
-    receives the field's number: which member of a oneof was set.
+    own), ``leaf name`` (a repeated text, or a message whose fields are not looked at: a table without cells), ``one name`` (a singular
+    message whose fields become cells of the row it lies in). `choice` names a cell that receives the field's number: which member of a
+    oneof was set.
     """
 
     def __init__(self, messages: Mapping[str, Mapping[int, str]]) -> None:
@@ -80,7 +88,7 @@ class Plan:
         root = self._states[0]
         table, above = {root: root}, {root: root}
         for state, _, kind, name, _ in fields:
-            if kind == "row":
+            if kind in ("row", "leaf"):
                 table[name], above[name] = name, table[state]
             elif kind == "one":
                 table[name] = table[state]

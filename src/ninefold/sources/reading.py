@@ -14,14 +14,17 @@ import orjson
 import pyarrow as pa
 
 from ninefold.ground.clock import SECOND, parse
-from ninefold.ground.errors import BadData
+from ninefold.ground.errors import BadData, TooLarge
 from ninefold.model.entity import vnode_of
 from ninefold.model.signal import Batch, Decoded, batch_of, quarantine
 
 EARLIEST = 365 * 86400 * SECOND
 """1971-01-01: an earlier time is an unset or broken clock, never a record's time."""
 _LATEST = 7258118400 * SECOND
+_KEPT_BYTES = 64 << 20
 _LEAVES, _DEPTH, _WIDTH, _ITEMS, _TEXT = 1024, 8, 256, 16, 8192
+_NESTED = 254
+"""How deeply what is written as JSON may be nested."""
 
 
 def load_json(body: bytes) -> Any:
@@ -53,14 +56,20 @@ def keep(format_: str, source: str, received: int, records: Iterable[tuple[Any, 
 
     Raises:
         BadData: a record is nested too deeply.
+        TooLarge: the records repeat so much of what surrounds them that they would fill the memory.
     """
     good: list[bytes] = []
     bad: list[tuple[str, str, bytes]] = []
+    size = 0
     for value, problem, where in records:
+        payload = dump_json(value)
+        size += len(payload)
+        if size > _KEPT_BYTES:
+            raise TooLarge("the records with what surrounds them are too large; send fewer of them at once")
         if problem:
-            bad.append((problem, where, dump_json(value)))
+            bad.append((problem, where, payload))
         else:
-            good.append(dump_json(value))
+            good.append(payload)
     decoded = Decoded(rejected=len(bad), reason=bad[0][0] if bad else "")
     if good:
         decoded.batches.append(raw_batch(format_, source, received, good))
@@ -88,7 +97,7 @@ def text_of(value: Any) -> str:
         return ""
     if value is True or value is False:
         return "true" if value else "false"
-    return orjson.dumps(value).decode() if isinstance(value, dict | list) else str(value)
+    return dump_json(value).decode() if isinstance(value, dict | list) else str(value)
 
 
 _GO = re.compile(r"^(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?) ?([+-]\d{4}|UTC|GMT|Z)?(?: [A-Z]{3,5})?$")
@@ -183,6 +192,9 @@ def leaves(document: Any) -> list[Leaf]:
 
     Lists of name/value pairs, as many tools send their labels, read as an object; a list of scalars is one value (JSON);
     text that holds a JSON object or list is read as such; a `tags` text "a:b,c:d" reads as an object.
+
+    Raises:
+        BadData: the document is nested too deeply (254 levels below those).
     """
     return list(islice(_walk("", "", document, 0), _LEAVES))
 
@@ -193,14 +205,14 @@ def _walk(path: str, key: str, value: Any, depth: int) -> Iterator[Leaf]:
     if isinstance(value, list):
         named = _pairs(value)
         if named is None and not any(isinstance(item, dict | list) for item in value):
-            yield Leaf(path, key, depth, orjson.dumps(value).decode())
+            yield Leaf(path, key, depth, dump_json(value).decode())
             return
         value = named if named is not None else {str(i): item for i, item in enumerate(value[:_ITEMS])}
     if not isinstance(value, dict):
         if value is not None:
             yield Leaf(path, key, depth, value)
     elif depth >= _DEPTH:
-        yield Leaf(path, key, depth, orjson.dumps(value).decode())
+        yield Leaf(path, key, depth, dump_json(value).decode())
     else:
         for name, item in value.items():
             yield from _walk(f"{path}.{name}" if path else name, name, item, depth + 1)
@@ -209,8 +221,11 @@ def _walk(path: str, key: str, value: Any, depth: int) -> Iterator[Leaf]:
 def _unwrap(key: str, text: str) -> Any:
     if text[:1] in "{[" and text[-1:] in "}]" and len(text) > 2:
         try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError:
+            found = orjson.loads(text)
+            if text.count("{") + text.count("[") > _NESTED:
+                dump_json(found)
+            return found
+        except (orjson.JSONDecodeError, BadData):  # what is nested too deeply stays text as well
             return text
     if key == "tags" and ":" in text:
         parts = [part.strip().partition(":") for part in text.split(",")]

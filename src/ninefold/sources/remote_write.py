@@ -1,12 +1,21 @@
-"""Prometheus remote write 1.0: a `prometheus.WriteRequest` becomes metric points and descriptions of series not seen before.
+"""Prometheus remote write at ``/api/v1/write``: versions 1.0 (``prometheus.WriteRequest``) and 2.0 (``io.prometheus.write.v2.Request``).
 
-The raw bytes of a series' labels are the key to its id, so a known series costs one look-up and its labels are never read again.
+Point a server here with ``remote_write: [{url: http://ninefold:9900/api/v1/write}]``; 2.0 with ``protobuf_message:
+io.prometheus.write.v2.Request``, ``send_exemplars: true`` and ``send_native_histograms: true`` for those.
+
+Samples become points, with Prometheus' staleness markers kept; what a series is (labels, kind, unit) is described when it is first seen
+and when its metadata says something new. Exemplars become `exemplar` rows, native histograms `histogram` rows of the series, and beside
+them points of its ``_count`` and ``_sum``. Help texts and created timestamps are not kept. Series that break Prometheus' rules go to
+quarantine; 2.0 is told so with 400 and the counts of what was written, 1.0 has no words for it and is answered 204.
+
+The digest of a series' label bytes is the key to its id, so a known series costs one look-up and its labels are never read again.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -18,25 +27,45 @@ from ninefold.ground.errors import BadData
 from ninefold.model.entity import entity_of, hash64, series_id
 from ninefold.model.signal import Batch, Decoded, batch_of, quarantine
 from ninefold.plugin import Answer, Asked, Door, Lent, Source, Strict
-from ninefold.sources.protobuf import Plan, Table, frame
+from ninefold.sources import native_histograms, remote_write_wire
+from ninefold.sources.columns import Mask
+from ninefold.sources.kernel import Ints
+from ninefold.sources.remote_write_wire import Labels, Request
 from ninefold.sources.series import Known, described, points
 
-_REQUEST = Plan({
-    "write_request": {1: "row timeseries", 3: "row metadata"},
-    "timeseries": {1: "run labels", 2: "row samples", 3: "row exemplars", 4: "row histograms"},
-    "samples": {1: "fixed value", 2: "varint time"},
-    "exemplars": {},
-    "histograms": {},
-    "metadata": {1: "varint type", 2: "bytes family", 5: "bytes unit"},
-})  # fmt: skip
-_LABELS = Plan({"write_request": {1: "row timeseries"}, "timeseries": {1: "row labels"}, "labels": {1: "bytes name", 2: "bytes value"}})
 _MILLISECOND = 1_000_000
 _LATEST_MS = (1 << 63) // _MILLISECOND
-_COUNTER, _GAUGE, _HISTOGRAM, _SUMMARY = 1, 2, 3, 5
+_COUNTER, _HISTOGRAM, _SUMMARY = 1, 3, 5
 _TOTALS = ("_total", "_count", "_sum", "_bucket")
+_OUTSIDE = "a time is before 1970 or after 2262"
 _FORMAT = "remote_write"
+_TRACE, _SPAN = ("trace_id", "traceID", "traceId"), ("span_id", "spanID", "spanId")
 
 Row = dict[str, Any]
+Ids = npt.NDArray[np.uint64]
+
+
+@dataclass(slots=True)
+class Written(Decoded):
+    """What was made of a request, with the counts remote write 2.0 wants to hear."""
+
+    samples: int = 0
+    histograms: int = 0
+    exemplars: int = 0
+
+
+class _Work:
+    """One request on its way: what it describes for the first time and what it holds that is wrong."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.described: dict[int, Row] = {}
+        self.refused: dict[str, list[int]] = {}
+
+    def refuse(self, reason: str, rows: Ints) -> None:
+        """Set series apart for a reason."""
+        if rows.size:
+            self.refused.setdefault(reason, []).extend(np.unique(rows).tolist())
 
 
 class RemoteWrite:
@@ -47,70 +76,85 @@ class RemoteWrite:
         self._families: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
 
-    def decode(self, body: bytes, source: str, received: int) -> Decoded:
-        """The batches of an uncompressed request: points, new or changed series, and a quarantine of what cannot be kept.
+    def decode(self, body: bytes, source: str, received: int) -> Written:
+        """The batches of an uncompressed request of either version: points, exemplars, histograms, new or changed series, and a
+        quarantine of what cannot be kept.
 
-        `rejected` counts the samples of series whose labels break Prometheus' rules and those at a time that no store can hold.
+        `rejected` counts the samples and histograms of series whose labels break Prometheus' rules, those at a time that no store can
+        hold, and malformed histograms.
 
         Raises:
-            BadData: the body is not a WriteRequest; `where` names message and offset.
+            BadData: the body is not a request; `where` names message and offset.
             TooLarge: it is made of more parts than any sender has reason to send.
         """
-        tables = _REQUEST.scan(body)
-        series, samples = tables["timeseries"], tables["samples"]
-        described: dict[int, Row] = {}
-        refused: dict[str, list[int]] = {}
-        ids, good = self._identify(body, series, described, refused)
-        described |= self._learn(body, tables["metadata"])
-        time = samples["time"]
+        request = remote_write_wire.read(body)
+        work = _Work(request)
+        self._learn(request.families())
+        ids, good = self._identify(work, "")
+        time, parent = request.samples["time"], request.samples.parent
         late = (time < 0) | (time >= _LATEST_MS)
-        outside = np.unique(samples.parent[late & good[samples.parent]]).tolist()
-        if outside:
-            refused["a sample's time is before 1970 or after 2262"] = outside
-        kept = good[samples.parent] & ~late
-        bad = [_refusal(body, series, reason, rows) for reason, rows in refused.items()] + _unstored(body, tables, good)
+        work.refuse(_OUTSIDE, parent[late & good[parent]])
+        kept = good[parent] & ~late
+        which = slice(None) if kept.all() else kept
+        value = request.samples["value"].view(np.float64)
+        parts = [(ids[parent[which]], time[which] * _MILLISECOND, value[which])]
         batches = []
-        if described:
-            batches.append(batch_of("series", source, received, [{**row, "seen": received} for row in described.values()]))
-        if kept.any():
-            which = slice(None) if kept.all() else kept
-            value = samples["value"].view(np.float64)
-            batches.append(points(source, received, ids[samples.parent[which]], time[which] * _MILLISECOND, value[which]))
-        if bad:
-            batches.append(quarantine(source, received, "metric", _FORMAT, bad))
-        return Decoded(batches, len(samples) - int(kept.sum()), "; ".join(reason for reason, _, _ in bad))
+        rejected = len(kept) - int(kept.sum())
+        histograms = 0
+        if len(request.histograms):
+            more, found, bad = self._histograms(work, good, ids, source, received)
+            parts += more
+            batches += found
+            histograms, rejected = len(request.histograms) - bad, rejected + bad
+        exemplars = _exemplars(work, good, ids, received)
+        if exemplars:
+            batches.append(batch_of("exemplar", source, received, exemplars))
+        series, when, values = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        if len(series):
+            batches.insert(0, points(source, received, series, when, values))
+        if work.described:
+            rows = [{**row, "seen": received} for row in work.described.values()]
+            batches.insert(0, batch_of("series", source, received, rows))
+        entries = [_refusal(request, reason, rows) for reason, rows in work.refused.items()]
+        if entries:
+            batches.append(quarantine(source, received, "metric", _FORMAT, entries))
+        reason = "; ".join(reason for reason, _, _ in entries)
+        return Written(batches, rejected, reason, int(kept.sum()), histograms, len(exemplars))
 
     def forget(self, series: Iterable[int]) -> None:
         """Describe these series again with their next points: the batch that described them was not kept."""
         self._known.forget(series)
 
-    def _identify(
-        self, body: bytes, series: Table, described: dict[int, Row], refused: dict[str, list[int]]
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-        """The id of every series and which of them are good; new ones go to `described`, bad ones by reason to `refused`."""
-        offsets, lengths = series.text("labels")
-        ids, good = self._known.find(body, offsets, lengths, np.zeros(len(series), np.int64))
-        torn = series.torn("labels")
-        good &= ~torn
-        new = np.flatnonzero(~good).tolist()
-        keys: list[tuple[bytes, int, int]] = []
-        for row, labels in zip(new, _labels(body, series, new), strict=True):
+    def _identify(self, work: _Work, suffix: str, wanted: Mask | None = None) -> tuple[Ids, Mask]:
+        """The ids of all series (or of those `wanted`), or of the series that stand beside them with a suffix to their name; and which of
+        them are good. New ones are described, bad ones refused."""
+        request = work.request
+        groups = request.groups + len(suffix)
+        ids, good = self._known.find(request.buffer, request.offsets, request.lengths, groups)
+        good &= ~request.torn
+        if wanted is not None:
+            good |= ~wanted
+        new = np.flatnonzero(~good)
+        keys: list[tuple[bytes, int, int, int]] = []
+        for row, labels in zip(new.tolist(), request.labels(new), strict=True):
             try:
-                description = self._describe(labels)
+                if isinstance(labels, str):
+                    raise BadData(labels)
+                description = self._describe(labels, request.about(row), suffix)
             except BadData as error:
-                refused.setdefault(error.reason, []).append(row)
+                work.refused.setdefault(error.reason, []).append(row)
                 continue
             number = description["series"]
-            described[number] = description
+            work.described[number] = description
             ids[row], good[row] = number, True
-            if not torn[row]:
-                keys.append((body[offsets[row] : offsets[row] + lengths[row]], number, _tag(description["name"])))
+            if not request.torn[row]:
+                keys.append((request.key(row), number, int(groups[row]), _tag(description["name"])))
         if keys:
-            blocks, numbers, tags = zip(*keys, strict=True)
-            self._known.add(blocks, numbers, [0] * len(keys), tags)
+            blocks, numbers, among, tags = zip(*keys, strict=True)
+            self._known.add(blocks, numbers, among, tags)
         return ids, good
 
-    def _describe(self, labels: Sequence[tuple[bytes, bytes]]) -> Row:
+    def _describe(self, labels: Labels, about: tuple[int, str], suffix: str) -> Row:
         """The series row of a label set.
 
         Raises:
@@ -126,38 +170,59 @@ class RemoteWrite:
         name = attributes.pop("__name__", "")
         if not name or "" in attributes:
             raise BadData("the label __name__ is missing" if not name else "a label has no name")
-        kind, unit = self._nature(name)
+        kind, unit = self._nature(name, about)
+        if suffix:
+            kind, unit = "gauge" if suffix.startswith("_gauge") else "counter", unit if suffix.endswith("_sum") else ""
+            name += suffix.removeprefix("_gauge")
         number = series_id(name, attributes)
         return {
             "series": number, "name": name, "unit": unit, "kind": kind, "entity": entity_of(attributes), "attributes": attributes,
         }  # fmt: skip
 
-    def _nature(self, name: str) -> tuple[str, str]:
-        """The kind and unit of a metric: what metadata says of its family, else what the ending of its name says."""
+    def _nature(self, name: str, about: tuple[int, str] = (0, "")) -> tuple[str, str]:
+        """The kind and unit of a metric: what metadata says of it or of its family, else what the ending of its name says."""
         suffix = next((ending for ending in _TOTALS if name.endswith(ending)), "")
-        type_, unit = self._families.get(name) or self._families.get(name.removesuffix(suffix), (0, ""))
+        type_, unit = about if about[0] else self._families.get(name) or self._families.get(name.removesuffix(suffix), about)
         if type_ == 0:
             return "counter" if suffix else "unknown", unit
-        return "counter" if type_ == _COUNTER or (suffix and type_ in (_HISTOGRAM, _SUMMARY)) else "gauge", unit
+        return "counter" if type_ in (_COUNTER, _HISTOGRAM) or (suffix and type_ == _SUMMARY) else "gauge", unit
 
-    def _learn(self, body: bytes, metadata: Table) -> dict[int, Row]:
-        """Take in metadata; the rows of known series about which it says something new."""
-        told: dict[str, tuple[int, str]] = {}
-        for type_, start, size, place, length in metadata.cells("type", "family", "unit"):
-            told[body[start : start + size].decode("utf-8", "replace")] = type_, body[place : place + length].decode("utf-8", "replace")
+    def _learn(self, told: dict[str, tuple[int, str]]) -> None:
+        """Take in metadata; series about which it says something new are described again with their next points."""
+        if not told:
+            return
         with self._lock:
             news = {family: about for family, about in told.items() if self._families.get(family) != about}
             names = [family + ending for family in news for ending in ("", *_TOTALS)]
             before = [self._nature(name) for name in names]
             self._families.update(news)
             changed = [name for name, nature in zip(names, before, strict=True) if self._nature(name) != nature]
-        if not changed:
-            return {}
-        blocks = self._known.tagged(map(_tag, changed))
-        excerpt = b"".join(frame(1, block) for block in blocks)
-        tables = _LABELS.scan(excerpt)
-        rows = [self._describe(labels) for labels in _labels(excerpt, tables["timeseries"], range(len(blocks)))]
-        return {row["series"]: row for row in rows}
+        if changed:
+            self._known.forget_tagged(map(_tag, changed))
+
+    def _histograms(
+        self, work: _Work, good: Mask, ids: Ids, source: str, received: int
+    ) -> tuple[list[tuple[Ids, Ints, npt.NDArray[np.float64]]], list[Batch], int]:
+        """The points of native histograms' counts and sums, their batch, and how many are not kept."""
+        table = work.request.histograms
+        parent = table.parent
+        found = native_histograms.read(table.slices(work.request.body))
+        found.faults.mark((found.time < 0) | (found.time >= _LATEST_MS), _OUTSIDE)
+        for reason, faulty in found.faults.reasons:
+            work.refuse(reason, parent[faulty][good[parent[faulty]]])
+        kept = good[parent] & ~found.faults.bad
+        parts = []
+        for gauge in (False, True):
+            rows = np.flatnonzero(kept & (found.gauge == gauge))
+            if rows.size:
+                wanted = np.zeros(len(good), np.bool_)
+                wanted[parent[rows]] = True
+                for suffix, values in (("_count", np.where(found.stale, found.sum, found.count)), ("_sum", found.sum)):
+                    beside, _ = self._identify(work, ("_gauge" if gauge else "") + suffix, wanted)
+                    parts.append((beside[parent[rows]], found.time[rows] * _MILLISECOND, values[rows]))
+        rows = np.flatnonzero(kept & ~found.stale)
+        batches = [found.batch(source, received, ids[parent], rows)] if rows.size else []
+        return parts, batches, len(kept) - int(kept.sum())
 
 
 @lru_cache(maxsize=4096)
@@ -166,48 +231,38 @@ def _tag(name: str) -> int:
     return hash64((name,)) >> 1
 
 
-def _labels(body: bytes, series: Table, rows: Sequence[int]) -> list[list[tuple[bytes, bytes]]]:
-    """The labels of some series.
+def _exemplars(work: _Work, good: Mask, ids: Ids, received: int) -> list[Row]:
+    """The exemplars of good series. One whose labels cannot be read, or whose time cannot be held, sends its series to quarantine."""
+    request = work.request
+    rows: list[Row] = []
+    for parent, time, value, labels in request.exemplars():
+        if not good[parent]:
+            continue
+        try:
+            if isinstance(labels, str) or not 0 <= time < _LATEST_MS:
+                raise BadData(labels if isinstance(labels, str) else _OUTSIDE)
+            attributes = {name.decode(): text.decode() for name, text in labels}
+        except (BadData, UnicodeDecodeError) as error:
+            reason = error.reason if isinstance(error, BadData) else "a label of an exemplar is not UTF-8"
+            work.refused.setdefault(reason, []).append(parent)
+            continue
+        rows.append({
+            "series": int(ids[parent]), "time": time * _MILLISECOND or received, "value": value,
+            "trace_id": _taken(attributes, _TRACE), "span_id": _taken(attributes, _SPAN), "attributes": attributes,
+        })  # fmt: skip
+    return rows
 
-    Raises:
-        BadData: a label is not a protobuf message.
-    """
-    if not rows:
-        return []
-    excerpt = b"".join(frame(1, message) for message in series.slices(body, rows))
-    try:
-        labels = _LABELS.scan(excerpt)["labels"]
-    except BadData:
-        _LABELS.scan(body)  # fails as well, and names the offset in the body that was sent
-        raise
-    found: list[list[tuple[bytes, bytes]]] = [[] for _ in rows]
-    for row, (name, name_size, value, value_size) in zip(labels.parent.tolist(), labels.cells("name", "value"), strict=True):
-        found[row].append((excerpt[name : name + name_size], excerpt[value : value + value_size]))
-    return found
+
+def _taken(attributes: dict[str, str], names: Sequence[str]) -> str:
+    """An id under one of its spellings, taken out of the attributes."""
+    return next((attributes.pop(name).lower() for name in names if name in attributes), "")
 
 
-def _refusal(body: bytes, series: Table, reason: str, rows: Sequence[int]) -> tuple[str, str, bytes]:
+def _refusal(request: Request, reason: str, rows: list[int]) -> tuple[str, str, bytes]:
     """One quarantine entry for all series refused for one reason: a request of its own, to be replayed as it is."""
+    rows = sorted(set(rows))
     where = ", ".join(f"timeseries[{row}]" for row in rows[:5]) + (", …" if len(rows) > 5 else "")
-    return f"{reason} ({len(rows)} series)", where, b"".join(frame(1, message) for message in series.slices(body, rows))
-
-
-def _unstored(body: bytes, tables: dict[str, Table], good: npt.NDArray[np.bool_]) -> list[tuple[str, str, bytes]]:
-    """Quarantine entries for the exemplars and native histograms of good series: the labels with those, without the samples."""
-    found = []
-    series = tables["timeseries"]
-    offsets, lengths = series.text("labels")
-    for name, number in (("exemplars", 3), ("histograms", 4)):
-        table = tables[name]
-        payload: dict[int, bytes] = {}
-        wanted = np.flatnonzero(good[table.parent])
-        for row, message in zip(table.parent[wanted].tolist(), table.slices(body, wanted), strict=True):
-            start = payload.get(row, body[offsets[row] : offsets[row] + lengths[row]])
-            payload[row] = start + frame(number, message)
-        if payload:
-            what = "native histograms" if name == "histograms" else name
-            found.append((f"not stored yet: {len(wanted)} {what}", name, b"".join(frame(1, message) for message in payload.values())))
-    return found
+    return f"{reason} ({len(rows)} series)", where, request.excerpt(rows)
 
 
 class PrometheusRemoteWrite(Source):
@@ -227,14 +282,48 @@ class PrometheusRemoteWrite(Source):
     def doors(self) -> list[Door]:
         """The write endpoint."""
         protobuf = ("application/x-protobuf",)
-        return [Door("/api/v1/write", self._accept, _no_content, None, self._forget, protobuf, "snappy", source="prometheus")]
+        return [Door("/api/v1/write", self._accept, _answer, _refuse, self._forget, protobuf, "snappy", source="prometheus")]
 
     def _accept(self, asked: Asked) -> Decoded:
+        if _unknown(asked):
+            raise BadData("the protobuf message is not understood", "Content-Type")
         return self._decoder.decode(asked.body, asked.source, asked.received)
 
     def _forget(self, batches: Sequence[Batch]) -> None:
         self._decoder.forget(described(batches))
 
 
-def _no_content(asked: Asked, decoded: Decoded) -> Answer:
-    return Answer(204)
+_MESSAGES = ("", "prometheus.writerequest", "io.prometheus.write.v2.request")
+
+
+def _message(asked: Asked) -> str:
+    """The protobuf message the content type names, in lower case; "" for the first one there was."""
+    parameters = (part.partition("=") for part in asked.headers.get("content-type", "").lower().split(";")[1:])
+    return next((value.strip().strip('"') for name, _, value in parameters if name.strip() == "proto"), "")
+
+
+def _unknown(asked: Asked) -> bool:
+    return _message(asked) not in _MESSAGES
+
+
+def _counts(written: Written) -> dict[str, str]:
+    counts = {"Samples": written.samples, "Histograms": written.histograms, "Exemplars": written.exemplars}
+    return {f"X-Prometheus-Remote-Write-{noun}-Written": str(number) for noun, number in counts.items()}
+
+
+def _answer(asked: Asked, decoded: Decoded) -> Answer:
+    if _message(asked) != _MESSAGES[2] or not isinstance(decoded, Written):
+        return Answer(204)
+    if not decoded.rejected:
+        return Answer(204, headers=_counts(decoded))
+    text = f"{decoded.rejected} samples or histograms are in quarantine: {decoded.reason}\n"
+    return Answer(400, text.encode(), "text/plain; charset=utf-8", _counts(decoded))
+
+
+def _refuse(asked: Asked, status: int, message: str) -> Answer | None:
+    if _unknown(asked):
+        known = " or ".join(("prometheus.WriteRequest", "io.prometheus.write.v2.Request"))
+        return Answer(415, f"the protobuf message is not understood; send {known}\n".encode(), "text/plain; charset=utf-8")
+    if _message(asked) == _MESSAGES[2]:
+        return Answer(status, f"{message}\n".encode(), "text/plain; charset=utf-8", _counts(Written()))
+    return None

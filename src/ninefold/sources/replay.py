@@ -14,10 +14,15 @@ import pyarrow as pa
 
 from ninefold.ground.errors import BadData
 from ninefold.model.signal import SCHEMAS, Batch, Decoded, batch_of, from_ipc, quarantine
-from ninefold.sources import syslog_message
+from ninefold.sources import elasticsearch, loki, syslog_message
+from ninefold.sources.collectd_http import Collectd
+from ninefold.sources.fluent_forward import Entries, Message
+from ninefold.sources.graphite import Plaintext
+from ninefold.sources.influx import Influx
 from ninefold.sources.otlp import Otlp
 from ninefold.sources.reading import raw_batch
 from ninefold.sources.remote_write import RemoteWrite
+from ninefold.sources.splunk_hec import Hec
 
 _RAW = ("alertmanager", "cloudevents")
 _ROWS = "rows."
@@ -63,14 +68,40 @@ def _decoder(source: str, signal: str, format_: str, received: int) -> Decode:
         return partial(RemoteWrite().decode, source=source, received=received)
     if format_ == "syslog":
         return lambda payload: syslog_message.parse(payload.split(b"\n"), source, received)
+    word, _, detail = format_.partition(":")
+    if word == "influx":
+        return partial(Influx().parse, source=source, received=received, precision=detail or "ns")
+    if word in _DOORS:
+        return partial(_DOORS[word], source, received)
+    if format_ == "graphite":
+        return partial(Plaintext().decode, source=source, received=received)
+    if format_ == "fluent_forward":
+        return lambda payload: Entries().decode([Message(payload, lambda _: None)], [], source, received)
     if format_.startswith(_BATCH):
-        return lambda payload: Decoded([Batch(signal, source, received, from_ipc(payload))])
+        return partial(_whole, signal, source, received)
     if format_.startswith(_LEARNING):
         return _stored_already
     kind = format_.removeprefix(_ROWS)
     if format_.startswith(_ROWS) and kind in SCHEMAS:
         return partial(_rows, kind, source, received)
     return partial(_no_way_back, format_)
+
+
+_DOORS: dict[str, Callable[[str, int, bytes], Decoded]] = {
+    "loki": lambda source, received, payload: loki.decode_json(payload, "", source, received),
+    "loki_proto": lambda source, received, payload: loki.decode_protobuf(payload, "", source, received),
+    "elasticsearch": lambda source, received, payload: elasticsearch.decode(payload, "", source, received),
+    "splunk_hec": lambda source, received, payload: Hec().events(payload, source, received),
+    "collectd": lambda source, received, payload: Collectd().decode(payload, source, received),
+}
+"""Formats that one product's door reads by itself."""
+
+
+def _whole(signal: str, source: str, received: int, payload: bytes) -> Decoded:
+    try:
+        return Decoded([Batch(signal, source, received, from_ipc(payload))])
+    except (pa.ArrowException, OSError, StopIteration) as error:
+        raise BadData(f"the batch cannot be read: {error}; it was changed since") from None
 
 
 def _rows(signal: str, source: str, received: int, payload: bytes) -> Decoded:

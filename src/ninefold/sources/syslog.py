@@ -1,37 +1,31 @@
-"""Syslog over UDP and TCP on one port: framing, batching, back-pressure. What a message says is read by `syslog_message`.
+"""Syslog over UDP, TCP and TLS. What a message says is read by `syslog_message`: RFC 5424, RFC 3164 as it is really sent, JSON lines.
 
-TCP senders wait while the journal is full, as reading from them pauses. UDP has no such brake: datagrams that find the queue full are
-dropped, counted in `ninefold_syslog_dropped_total` and logged as an error.
+UDP and TCP share one port; on TCP octet-counted and newline-terminated messages may be mixed (RFC 6587). TLS (RFC 5425) has a port of its
+own and is on once a certificate is configured; with ``client_ca`` only clients with a certificate of that authority may send. Point rsyslog
+at it with ``*.* @@host:5514`` (TCP) or ``*.* @host:5514`` (UDP).
+
+HOSTNAME becomes ``host.name``, APP-NAME or TAG ``service.name``; PROCID, MSGID, facility and each parameter of the structured data become
+attributes ``syslog.procid``, ``syslog.msgid``, ``syslog.facility``, ``syslog.<element>.<parameter>``. A line that is not syslog, and what
+goes beyond 64 KiB of a message, is in quarantine. RFC 3164 names no zone: ``timezone`` says which one its times are of.
+Senders over TCP wait while the journal is full; datagrams are dropped and counted.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 
-from ninefold.ground import log
-from ninefold.ground.clock import now
-from ninefold.ground.errors import Unavailable
-from ninefold.ground.meter import Meter
-from ninefold.model.signal import Batch
-from ninefold.plugin import Emit
+from pydantic import Field, field_validator
+
+from ninefold.model.signal import Decoded
+from ninefold.plugin import Lent
+from ninefold.sources.listening import EMPTY, Listen, Listener, Listening, Port, Tls, whole
 from ninefold.sources.syslog_message import parse
+from ninefold.sources.wall_time import checked_zone, zone_of
 
 LINE_LIMIT = 64 << 10
 _COUNTED = re.compile(rb"([1-9][0-9]{0,8}) [<{]")
 _COUNT = re.compile(rb"[1-9][0-9]{0,8} ?")
-_EMPTY = b"\r\n\0 "
-_BATCH_LINES = 5_000
-_BATCH_WAIT_S = 0.05
-_QUEUE_LINES = 100_000
-_QUEUE_BYTES = 64 << 20
-_SOCKET_BYTES = 4 << 20
-_LAST_WAIT_S = 5.0
-_log = log.get("syslog")
 
 
 class Framer:
@@ -60,7 +54,7 @@ class Framer:
             if found is None:
                 break
             line, position, self._skip = found
-            if line.strip(_EMPTY):
+            if line.strip(EMPTY):
                 lines.append(line)
         self._buffer = buffer[position:]
         return lines, cut
@@ -70,7 +64,7 @@ class Framer:
         rest, self._buffer = self._buffer, b""
         counted = _COUNTED.match(rest)
         line = rest[counted.end() - 1 :] if counted else rest
-        return [line] if line.strip(_EMPTY) else []
+        return [line] if line.strip(EMPTY) else []
 
     def _next(self, buffer: bytes, position: int) -> tuple[bytes, int, int] | None:
         """The message at `position`, where it ends and what is to be skipped behind it; None when it is not complete."""
@@ -98,182 +92,42 @@ class Framer:
         return buffer[position:stop], stop + 1
 
 
-class Syslog:
-    """The listener, a `Source`. `port` is the one it has bound once `started` is set, which differs from the wish when that was 0."""
+class SyslogTls(Tls):
+    """Syslog over TLS (RFC 5425)."""
 
-    name = "syslog"
+    port: int = Field(6514, ge=0, le=65535, description="Port for TLS.")
 
-    def __init__(self, host: str, port: int, meter: Meter | None = None) -> None:
-        meter = meter or Meter()
-        self.port = port
-        self.started = asyncio.Event()
-        self._host = host
-        self._received = meter.counter("ninefold_syslog_received_total", "Syslog messages received, by transport.")
-        self._dropped = meter.counter("ninefold_syslog_dropped_total", "Syslog messages lost: datagrams dropped while the queue was full.")
-        self._lines: list[bytes] = []
-        self._cut: list[bytes] = []
-        self._size_bytes = 0
-        self._lost = 0
-        self._wake = asyncio.Event()
-        self._enough = asyncio.Event()
-        self._closing = False
-        self.streams: set[_Stream] = set()
-        """The open TCP connections."""
 
-    async def run(self, emit: Emit) -> None:
-        """Listen until cancelled; what was received by then is still delivered.
+class SyslogConfig(Listen):
+    """Where syslog is received."""
 
-        Raises:
-            OSError: the port cannot be bound.
-        """
-        self._closing = False
-        listeners = await self._bind()
-        self.started.set()
-        delivery = asyncio.create_task(self._deliver_all(emit))
-        try:
-            await asyncio.shield(delivery)
-        finally:
-            self.started.clear()
-            for listener in listeners:
-                listener.close()
-            for stream in list(self.streams):
-                stream.finish()
-            self._closing = True
-            self._wake.set()
-            self._enough.set()
-            await delivery
+    port: int = Field(5514, ge=0, le=65535, description="Port for UDP and TCP; 0 takes a free one.")
+    tls: SyslogTls | None = Field(None, description="Certificate, key and port for TLS; without it TLS is off.")
+    timezone: str = Field("UTC", description="Zone of RFC 3164 times, which name none, such as Europe/Berlin; empty: this machine's.")
 
-    async def _bind(self) -> tuple[asyncio.Server, asyncio.DatagramTransport]:
-        """One port for both; a free one may be taken for TCP and not be free for UDP, then another is tried."""
-        loop = asyncio.get_running_loop()
-        for attempts_left in reversed(range(10 if self.port == 0 else 1)):
-            server = await loop.create_server(lambda: _Stream(self), self._host, self.port)
-            port = server.sockets[0].getsockname()[1]
-            try:
-                datagrams, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), (self._host, port))
-            except OSError:
-                server.close()
-                if not attempts_left:
-                    raise
-                continue
-            datagrams.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BYTES)
-            self.port = port
-            return server, datagrams
-        raise AssertionError("unreachable: the last attempt returns or raises")
+    _known_zone = field_validator("timezone")(checked_zone)
+
+
+class Syslog(Listening):
+    """Syslog over UDP, TCP and TLS. `port` and `tls_port` are the bound ones once `started` is set."""
+
+    kind = "syslog"
+    title = "Syslog"
+    extraction = "push"
+    signals = frozenset(("log",))
+    always = True
+    Config = SyslogConfig
+
+    def __init__(self, name: str, config: SyslogConfig, lent: Lent) -> None:
+        super().__init__(name, config, lent)
+        self._zone = zone_of(config.timezone)
+        ports = [Port(config.port)] + ([Port(config.tls.port, tls=config.tls)] if config.tls else [])
+        self.listener = Listener(self, config.host, ports, self._decode, reader=lambda write: Framer(), datagram=whole)
 
     @property
-    def full(self) -> bool:
-        """Whether more is waiting for the journal than may wait."""
-        return len(self._lines) >= _QUEUE_LINES or self._size_bytes >= _QUEUE_BYTES
+    def tls_port(self) -> int:
+        """The port for TLS; only with `tls` configured."""
+        return self.listener.ports[1]
 
-    def take(self, transport: str, lines: Sequence[bytes], cut: Sequence[bytes] = ()) -> None:
-        """Queue messages; called by the transports."""
-        self._received.add(len(lines), transport=transport)
-        self._lines += lines
-        self._cut += cut
-        self._size_bytes += sum(map(len, lines)) + sum(map(len, cut))
-        self._wake.set()
-        if len(self._lines) >= _BATCH_LINES:
-            self._enough.set()
-
-    def drop(self) -> None:
-        """Count a datagram that finds the queue full."""
-        self._dropped.add()
-        self._lost += 1
-
-    async def _deliver_all(self, emit: Emit) -> None:
-        while not self._closing or self._lines or self._cut:
-            await self._wake.wait()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._enough.wait(), _BATCH_WAIT_S)
-            lines, cut = self._lines[:_BATCH_LINES], self._cut[:_BATCH_LINES]
-            if lines or cut:
-                decoded = await asyncio.to_thread(parse, lines, self.name, now(), cut)
-                await self._deliver(emit, decoded.batches, len(lines))
-            del self._lines[: len(lines)], self._cut[: len(cut)]
-            self._size_bytes -= sum(map(len, lines)) + sum(map(len, cut))
-            if not self._closing:
-                self._after_delivery()
-
-    async def _deliver(self, emit: Emit, batches: Sequence[Batch], lines: int) -> None:
-        """Hand over one block, again and again until the journal takes it; at the end of the program a few seconds long."""
-        last = float("inf")
-        while True:
-            try:
-                await emit(batches)
-                return
-            except Unavailable as error:
-                if self._closing:
-                    last = min(last, time.monotonic() + _LAST_WAIT_S)
-                if time.monotonic() > last:
-                    _log.error("%d syslog messages are lost: the journal did not take them before the end (%s)", lines, error)
-                    return
-                await asyncio.sleep(min(error.retry_after_s, 0.2 if self._closing else _LAST_WAIT_S))
-
-    def _after_delivery(self) -> None:
-        """Let waiting senders go on, and tell what was lost meanwhile."""
-        if len(self._lines) < _BATCH_LINES:
-            self._enough.clear()
-        if not self._lines and not self._cut:
-            self._wake.clear()
-        if self._lost:
-            _log.error("%d syslog datagrams were dropped because the journal is full; send over TCP to make senders wait", self._lost)
-            self._lost = 0
-        if not self.full:
-            for stream in self.streams:
-                stream.resume()
-
-
-class _Stream(asyncio.Protocol):
-    """One TCP connection."""
-
-    def __init__(self, listener: Syslog) -> None:
-        self._listener = listener
-        self._framer = Framer()
-        self._paused = False
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._listener.streams.add(self)
-        self._brake()
-
-    def data_received(self, data: bytes) -> None:
-        self._listener.take("tcp", *self._framer.feed(data))
-        self._brake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.finish()
-
-    def resume(self) -> None:
-        """Read on."""
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
-
-    def finish(self) -> None:
-        """Deliver what is complete enough, and close."""
-        if self in self._listener.streams:
-            self._listener.streams.discard(self)
-            self._listener.take("tcp", self._framer.close())
-            if self._transport is not None:
-                self._transport.close()
-
-    def _brake(self) -> None:
-        if self._listener.full and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    """The UDP socket: a datagram is a message."""
-
-    def __init__(self, listener: Syslog) -> None:
-        self._listener = listener
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        if self._listener.full:
-            self._listener.drop()
-        elif data.strip(_EMPTY):
-            self._listener.take("udp", [data])
+    def _decode(self, lines: Sequence[bytes], cut: Sequence[bytes], received: int) -> Decoded:
+        return parse(lines, self.name, received, cut, self._zone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow as pa
 from ninefold.ground.clock import SECOND
 from ninefold.model.signal import TIME, Batch, Decoded, batch_of
 from ninefold.sources.reading import time_of
+from ninefold.sources.wall_time import moved_to
 
 _CONTINUES = (b" ", b"\t", b"Caused by:")
 _MONTHS = {"Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6, "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12}
@@ -27,12 +28,13 @@ class TextParser:
         mapping: not used by text.
         source: the source of the batches.
         entity: what the lines are about.
+        zone: that of times without one; None: the machine's.
     """
 
-    def __init__(self, name: str, path: str, mapping: str, source: str, entity: str) -> None:
+    def __init__(self, name: str, path: str, mapping: str, source: str, entity: str, zone: tzinfo | None = UTC) -> None:
         self._source, self._entity = source, entity
         self._attributes = {"log.file.name": name, "log.file.path": path}
-        self._clock = LineClock()
+        self._clock = LineClock(zone)
 
     def start(self, first_line: bytes) -> None:
         """Log text has no header: nothing to learn from a file's first line."""
@@ -75,10 +77,14 @@ def log_batch(source: str, received: int, times: list[int], bodies: list[str], e
 
 
 class LineClock:
-    """Finds the time at the head of log lines; remembers which spelling a file uses. A time without a zone is read as UTC."""
+    """Finds the time at the head of log lines; remembers which spelling a file uses.
 
-    def __init__(self) -> None:
-        self._spellings = list(_SPELLINGS)
+    Args:
+        zone: that of times without one; None: the machine's.
+    """
+
+    def __init__(self, zone: tzinfo | None = UTC) -> None:
+        self._spellings, self._zone = list(_SPELLINGS), zone
 
     def read(self, lines: list[str], received: int) -> list[int]:
         """The time of each line in ns; a line without one has the time of the line before it, or of its receipt."""
@@ -93,7 +99,7 @@ class LineClock:
         for place, (pattern, read) in enumerate(self._spellings):
             match = pattern.match(line)
             if match:
-                found = read(match, received)
+                found = read(match, received, self._zone)
                 if found is not None:
                     if place:
                         self._spellings.insert(0, self._spellings.pop(place))
@@ -106,57 +112,63 @@ def _second(text: str, zone: str) -> int | None:
     return time_of(text.replace(" ", "T") + ("" if zone in ("", "Z", "UTC", "GMT") else zone))
 
 
+@lru_cache(maxsize=4096)
+def _wall(text: str, zone: tzinfo | None) -> int | None:
+    time = time_of(text)
+    return None if time is None else moved_to(time, zone)
+
+
 def _fraction(digits: str | None) -> int:
     return int(digits.ljust(9, "0")[:9]) if digits else 0
 
 
-def _iso(match: re.Match[str], received: int) -> int | None:
-    second = _second(match[1], match[3] or "")
+def _iso(match: re.Match[str], received: int, zone: tzinfo | None) -> int | None:
+    second = _second(match[1], match[3]) if match[3] else _wall(match[1].replace(" ", "T"), zone)
     return None if second is None else second + _fraction(match[2])
 
 
-def _slashed(match: re.Match[str], received: int) -> int | None:
+def _slashed(match: re.Match[str], received: int, zone: tzinfo | None) -> int | None:
     year = match[1] if len(match[1]) == 4 else f"20{match[1]}"
-    return _second(f"{year}-{match[2]}-{match[3]}T{match[4]}", "")
+    return _wall(f"{year}-{match[2]}-{match[3]}T{match[4]}", zone)
 
 
-def _syslog(match: re.Match[str], received: int) -> int | None:
+def _syslog(match: re.Match[str], received: int, zone: tzinfo | None) -> int | None:
     """RFC 3164 has no year: the one that brings the time nearest before its receipt."""
     month = _MONTHS.get(match[1])
     if month is None:
         return None
     year = datetime.fromtimestamp(received // SECOND, UTC).year
     for candidate in (year + 1, year, year - 1):
-        time = _second(f"{candidate}-{month:02d}-{int(match[2]):02d}T{match[3]}", "")
+        time = _wall(f"{candidate}-{month:02d}-{int(match[2]):02d}T{match[3]}", zone)
         if time is not None and time <= received + _DAY:
             return time
     return None
 
 
-def _apache(match: re.Match[str], received: int) -> int | None:
+def _apache(match: re.Match[str], received: int, zone: tzinfo | None) -> int | None:
     return time_of(match[1])
 
 
-def _apache_error(match: re.Match[str], received: int) -> int | None:
-    time = time_of(f"{match[1]} {match[3]}")
+def _apache_error(match: re.Match[str], received: int, zone: tzinfo | None) -> int | None:
+    time = _wall(f"{match[1]} {match[3]}", zone)
     return None if time is None else time + _fraction(match[2])
 
 
-def _epoch(match: re.Match[str], received: int) -> int | None:
+def _epoch(match: re.Match[str], received: int, zone: tzinfo | None) -> int | None:
     return time_of(match[1])
 
 
-def _time_only(match: re.Match[str], received: int) -> int | None:
+def _time_only(match: re.Match[str], received: int, zone: tzinfo | None) -> int | None:
     """A clock without a date: the nearest such moment that is not after its receipt."""
     day = datetime.fromtimestamp(received // SECOND, UTC).strftime("%Y-%m-%d")
-    second = _second(f"{day}T{match[1]}", "")
+    second = _wall(f"{day}T{match[1]}", zone)
     if second is None:
         return None
     time = second + _fraction(match[2])
-    return time if time <= received + 60 * SECOND else time - _DAY
+    return next(found for found in (time + _DAY, time, time - _DAY) if found <= received + 60 * SECOND or found < time)
 
 
-_SPELLINGS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], int], int | None]], ...] = (
+_SPELLINGS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], int, tzinfo | None], int | None]], ...] = (
     (re.compile(r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d))?"), _iso),
     (re.compile(r"(?:<\d{1,3}>)?([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d)"), _syslog),
     (re.compile(r"\S+ \S+ \S+ \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\]"), _apache),

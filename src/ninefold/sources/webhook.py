@@ -1,13 +1,34 @@
-"""The generic JSON webhook: any tool's records become events, by a configured mapping (JMESPath) or by reading the usual keys.
+"""The generic webhook: any tool's records become events, by a configured mapping (JMESPath), by the shape of the products that
+`shapes` knows, or by reading the usual keys. JSON is taken, and forms: their fields are a record, or the JSON in a field ``payload``
+is the body, as Slack-style senders and GitHub write it.
 
 Each record of an accepted body is one `raw` row of format ``webhook:<name>``; `Reader.to_event` maps it at normalisation. A field the
 mapping does not name, or whose path finds nothing, is read as if there were no mapping.
+
+Products that are recognised by the shape of their records:
+
+| product | record | event |
+|---|---|---|
+| GitHub, GitLab, Gitea, plain git | push | change: newest commit, repository, revision, branch, author |
+| GitHub | `workflow_run`, `deployment`, `deployment_status` | change or deployment with its result |
+| GitLab | `pipeline`, `deployment` | change or deployment with its result |
+| Buildbot | HttpStatusPush | change, or deployment when the builder's name says so |
+| NetBox | object created, updated, deleted | change of that device, service or object |
+| Request Tracker, Redmine, Jira, ServiceNow | scrip, webhook, API issue, table record | ticket with number, status, priority |
+| Nagios, Icinga, Checkmk | notification command | alert on the host; a check's problem and its recovery are one problem |
+| Netdata | argument list of alarm-notify | alert on the host |
+| collectd | threshold notification | alert on the host |
+| Wazuh, PagerDuty (v3), Slack | alert, incident webhook, message | alert |
+
+Attributes carry OpenTelemetry's names (``vcs.*``, ``cicd.*``, ``deployment.*``, ``user.name``); a ticket's own words are ``ticket.status``,
+``ticket.priority`` and ``ticket.owner``, and its event is resolved once the ticket is done. GitLab's secret token is accepted as the token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jmespath
 from jmespath.exceptions import JMESPathError
@@ -19,40 +40,60 @@ from ninefold.model.signal import Decoded, event_id
 from ninefold.plugin import Asked, Door, Source, Strict
 from ninefold.sources.guessing import Guess, event_row, guess, mark_of
 from ninefold.sources.reading import attributes_of, keep, leaves, load_json, text_of, time_of
+from ninefold.sources.shapes import listed, shape_of
 
-_LISTS = ("alerts", "events", "records", "items", "problems")
+_LISTS = ("alerts", "events", "records", "items", "problems", "issues")
+_FORM = "application/x-www-form-urlencoded"
+_FORM_FIELDS = 1000
+_MEDIA_TYPES = ("application/json", _FORM, "text/plain")
+"""Amazon's SNS calls its JSON plain text."""
+_TOKEN_HEADERS = ("x-gitlab-token",)
+"""Where products put the secret that they are given for a webhook."""
 _KINDS = ("alert", "deployment", "change", "ticket", "business", "verdict", "truth")
 _HINTS = {
     "deploy": "deployment", "release": "deployment", "change": "change", "git": "change", "build": "change", "ticket": "ticket",
     "jira": "ticket", "servicenow": "ticket", "request_tracker": "ticket", "redmine": "ticket", "truth": "truth",
 }  # fmt: skip
+_OF_GROUP = ("title", "message", "state")
+"""What Grafana says about a group of alerts; each of them has labels and annotations of its own."""
 _NO_OBJECT = "a record is a JSON object; this one is not"
 _TEXTS = ("title", "body", "severity", "status", "source_id", "entity")
 
 
-def accept(name: str, body: bytes, config: WebhookConfig | None, source: str, received: int) -> Decoded:
+def accept(name: str, body: bytes, config: WebhookConfig | None, source: str, received: int, media_type: str = "") -> Decoded:
     """The records of one body as `raw` rows; a record that is not an object goes to quarantine.
 
     Without a configured path the records are the body's list, the list under ``alerts``, ``events``, ``records``, ``items`` or
     ``problems`` (each with the scalars around it), or the body itself.
 
     Raises:
-        BadData: the body is not JSON, or no record is found in it.
+        BadData: the body is not JSON or a form, or no record is found in it.
     """
-    document = load_json(body)
-    records = _records(document, name, config)
+    document = _form(body) if media_type == _FORM and body.lstrip()[:1] not in (b"{", b"[") else load_json(body)
+    records = records_of(document, name, config)
     if not any(isinstance(record, dict) for record in records):
         raise BadData("no record was found in the body; send an object or a list of objects, or set `records`", name)
     checked = ((record, "" if isinstance(record, dict) else _NO_OBJECT, f"records[{place}]") for place, record in enumerate(records))
     return keep(f"webhook:{name}", source, received, checked)
 
 
-def _records(document: Any, name: str, config: WebhookConfig | None) -> list[Any]:
+def _form(body: bytes) -> Any:
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_FORM_FIELDS)
+    except ValueError as error:
+        raise BadData(f"the body is not a form of at most {_FORM_FIELDS} fields: {error}") from None
+    document = dict(fields)
+    return load_json(document["payload"].encode()) if document.keys() == {"payload"} else document
+
+
+def records_of(document: Any, name: str, config: WebhookConfig | None) -> list[Any]:
+    """The records in a body, as `accept` says."""
     if config is not None and config.records != "@":
         found = _search(_compile(config.records, f"webhooks.{name}.records"), document, "records")
         return found if isinstance(found, list) else [found] if found is not None else []
     if isinstance(document, list):
-        return document
+        record = listed(document)
+        return document if record is None else [record]
     if not isinstance(document, dict):
         return []
     if config is None:
@@ -60,7 +101,8 @@ def _records(document: Any, name: str, config: WebhookConfig | None) -> list[Any
             items = document.get(key)
             if isinstance(items, list) and items and all(isinstance(item, dict) for item in items):
                 around = {k: v for k, v in document.items() if k not in ("status", key) and not isinstance(v, dict | list)}
-                return [around | item for item in items]
+                alone = {k: v for k, v in around.items() if k not in _OF_GROUP}
+                return [(alone if isinstance(item.get("labels"), dict) else around) | item for item in items]
     return [document]
 
 
@@ -110,14 +152,21 @@ class Reader:
         found = leaves(record)
         seen = guess(found)
         own = {field.removeprefix("attributes."): text_of(value) for field, value in mapped.items() if field.startswith("attributes.")}
-        kind = text_of(mapped["kind"]) if "kind" in mapped else self.config.kind if self.config else _kind(self.name, record, seen)
-        texts = _push(record) | {field: text_of(mapped[field]) for field in _TEXTS if field in mapped}
-        row = event_row(kind, seen, own or attributes_of(found), received, texts, self._time(mapped, seen))
-        mark, why = self._mark(row, seen)
+        shaped = shape_of(record)
+        kind = text_of(mapped["kind"]) if "kind" in mapped else self.config.kind if self.config else ""
+        kind = kind or (shaped.kind if shaped else _kind(self.name, seen))
+        texts = (shaped.texts if shaped else {}) | {field: text_of(mapped[field]) for field in _TEXTS if field in mapped}
+        time = self._time(mapped) or (shaped.time if shaped else None)
+        row = event_row(kind, seen, own or attributes_of(found), received, texts, time)
+        if shaped:
+            row["attributes"] |= {} if own else shaped.attributes
+            row["source_id"] = texts.get("source_id", "")
+            row["severity"] = shaped.severity if shaped.severity and "severity" not in mapped else row["severity"]
+        mark, why = self._mark(row, seen, shaped.mark if shaped else {})
         identity = event_id("webhook", self.name, payload.decode(), "" if row.pop("timed") else str(received))
         return row | {"id": identity, "fingerprint": mark, "why": (f"webhook:{self.name}", why), "raw": payload.decode()}
 
-    def _time(self, mapped: Mapping[str, Any], seen: Guess) -> int | None:
+    def _time(self, mapped: Mapping[str, Any]) -> int | None:
         if "time" not in mapped:
             return None
         time = time_of(mapped["time"])
@@ -125,7 +174,7 @@ class Reader:
             raise BadData(f"the mapped time {text_of(mapped['time'])[:60]!r} is not a time", "time")
         return time
 
-    def _mark(self, row: Mapping[str, Any], seen: Guess) -> tuple[str, str]:
+    def _mark(self, row: Mapping[str, Any], seen: Guess, same: Mapping[str, str]) -> tuple[str, str]:
         if self.config and self.config.fingerprint:
             fields = {
                 key: text_of(row.get(key) or row["attributes"].get(key.removeprefix("attributes."))) for key in self.config.fingerprint
@@ -134,35 +183,26 @@ class Reader:
                 return fingerprint(fields), f"configured {', '.join(fields)}"
             except ValueError:
                 raise BadData(f"none of the fingerprint fields {', '.join(fields)} is in the record", "fingerprint") from None
+        if any(same.values()):
+            return fingerprint({"webhook": self.name, **{f"of.{key}": value for key, value in same.items()}}), " and ".join(same)
         return mark_of(self.name, row, seen)
 
 
-def _kind(name: str, record: Mapping[str, Any], seen: Guess) -> str:
+def _kind(name: str, seen: Guess) -> str:
     said = seen.text("kind").lower()
     if said in _KINDS:
         return said
     for hint, kind in _HINTS.items():
         if hint in name.lower():
             return kind
-    return "change" if isinstance(record.get("commits"), list) else "alert"
-
-
-def _push(record: Mapping[str, Any]) -> dict[str, str]:
-    """What a git push (as GitHub, GitLab and Gitea send it) says about its change: the newest commit's message, and the repository."""
-    commits, repository = record.get("commits"), record.get("repository")
-    if not isinstance(commits, list) or not isinstance(repository, dict):
-        return {}
-    head = record.get("head_commit") or (commits[-1] if commits else None)
-    name = text_of(repository.get("name"))
-    found = {"title": text_of(head.get("message")) if isinstance(head, dict) else "", "entity": f"service:{name}" if name else ""}
-    return {key: value for key, value in found.items() if value}
+    return "alert"
 
 
 class Webhook(Source):
-    """Any tool's JSON at ``/webhook/<name>``, read by the mapping of that name or, without one, by the usual keys."""
+    """Any tool's JSON or form at ``/webhook/<name>``, read by the mapping of that name or, without one, by the usual keys."""
 
     kind = "webhook"
-    title = "JSON webhook"
+    title = "Webhook (JSON or form)"
     extraction = "push"
     signals = frozenset(("event",))
     always = True
@@ -170,8 +210,8 @@ class Webhook(Source):
 
     def doors(self) -> list[Door]:
         """One door; the last part of its path is the mapping's name."""
-        return [Door("/webhook/{name}", self._accept, media_types=("application/json",), source="{name}")]
+        return [Door("/webhook/{name}", self._accept, media_types=_MEDIA_TYPES, source="{name}", token_headers=_TOKEN_HEADERS)]
 
     def _accept(self, asked: Asked) -> Decoded:
         name = asked.path["name"]
-        return accept(name, asked.body, self.lent.mapping(name), asked.source, asked.received)
+        return accept(name, asked.body, self.lent.mapping(name), asked.source, asked.received, asked.media_type)

@@ -7,7 +7,6 @@ A full or failing journal answers 503 with `Retry-After`, not 429: Prometheus dr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,7 @@ from starlette.routing import Route
 
 from ninefold.app import App
 from ninefold.ground.clock import now
-from ninefold.ground.errors import BadData, NinefoldError, TooLarge
+from ninefold.ground.errors import BadData, NinefoldError, TooLarge, Unavailable
 from ninefold.model.signal import Decoded
 from ninefold.plugin import Answer, Asked, Door, Source
 from ninefold.sources.body import decompress
@@ -27,7 +26,10 @@ from ninefold.web import problems
 from ninefold.web.auth import authenticate
 
 _INLINE_BYTES = 4096
-"""Bodies up to this size are decoded on the loop: handing them to a thread costs more than decoding them."""
+"""Plain bodies up to this size are decoded on the loop: handing them to a thread costs more than decoding them."""
+
+_WAITING_BYTES = 128 << 20
+"""Bodies that were read and are not durable yet; beyond this, senders are asked to wait."""
 
 
 class Receivers:
@@ -36,6 +38,7 @@ class Receivers:
     def __init__(self, app: App) -> None:
         self._app = app
         self._limit = app.config.server.body_limit_bytes
+        self._waiting = 0
         self._pool = ThreadPoolExecutor(2, "decode")
         self._received = app.meter.counter("ninefold_receive_requests_total", "Requests at the front door, by route and status.")
         self._seconds = app.meter.histogram("ninefold_receive_seconds", "From the whole body read to the answer, by route.")
@@ -49,7 +52,8 @@ class Receivers:
     async def _serve(self, request: Request, source: Source, door: Door) -> Response:
         asked = Asked("", now(), b"", request.path_params, dict(request.query_params), dict(request.headers))
         try:
-            authenticate(request, "ingest", door.token_keywords, door.token_headers)
+            if not door.open:
+                authenticate(request, "ingest", door.token_keywords, door.token_headers)
             if door.media_types and request.method != "GET":
                 _expect(asked.media_type, door.media_types)
             asked = replace(asked, source=_source(request, door.source.format_map(request.path_params) or source.name))
@@ -78,27 +82,34 @@ class Receivers:
         """
         started = now()
         body = await self._body(request)
+        if self._waiting + len(body) > _WAITING_BYTES:
+            raise Unavailable("too many bodies wait to be read; send again later")
+        self._waiting += len(body)
+        try:
+            answer = await self._keep(asked, source, door, body)
+        finally:
+            self._waiting -= len(body)
+        self._received.add(route=source.kind, status="2xx")
+        self._seconds.observe((now() - started) / 1e9, route=source.kind)
+        return answer
+
+    async def _keep(self, asked: Asked, source: Source, door: Door, body: bytes) -> Answer:
         encoding = asked.headers.get("content-encoding", door.encoding).strip().lower()
 
         def decode() -> tuple[Asked, Decoded]:
             whole = replace(asked, body=decompress(body, encoding, self._limit))
             return whole, door.accept(whole)
 
-        asked, decoded = await self._decode(decode, len(body))
+        small = len(body) <= _INLINE_BYTES and encoding in ("", "identity")
+        loop = asyncio.get_running_loop()
+        asked, decoded = decode() if small else await loop.run_in_executor(self._pool, decode)
         try:
             await self._app.emit(decoded.batches, source.extraction)
         except BaseException:  # also when the sender hangs up: what was not kept must be described again
             if door.forget is not None:
                 door.forget(decoded.batches)
             raise
-        self._received.add(route=source.kind, status="2xx")
-        self._seconds.observe((now() - started) / 1e9, route=source.kind)
         return door.answer(asked, decoded)
-
-    async def _decode(self, work: Callable[[], tuple[Asked, Decoded]], size: int) -> tuple[Asked, Decoded]:
-        if size <= _INLINE_BYTES:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def _body(self, request: Request) -> bytes:
         declared = request.headers.get("content-length", "")

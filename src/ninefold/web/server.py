@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
@@ -19,11 +20,12 @@ from starlette.websockets import WebSocket
 from ninefold import __version__
 from ninefold.app import App
 from ninefold.ground.clock import now
-from ninefold.ground.errors import ConfigError
+from ninefold.ground.errors import ConfigError, NinefoldError
+from ninefold.ground.log import get
 from ninefold.store.records.base import Audit
 from ninefold.web import problems
-from ninefold.web.api import incidents, query, roadmap, series, session, sources, workflows
-from ninefold.web.auth import authenticate
+from ninefold.web.api import incidents, prometheus, query, roadmap, series, session, sources, upkeep, workflows
+from ninefold.web.auth import authenticate, secret_of
 from ninefold.web.live import Live
 from ninefold.web.receive import Receivers
 
@@ -33,6 +35,7 @@ _SECURITY = {
     "Referrer-Policy": "no-referrer",
 }
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_log = get("web")
 
 
 def build(app: App) -> FastAPI:
@@ -57,14 +60,15 @@ def build(app: App) -> FastAPI:
     )
     api.state.ninefold = app
     problems.install(api)
-    for noun in (incidents, workflows, series, sources, query, roadmap, session):
+    for noun in (incidents, workflows, series, sources, query, roadmap, session, upkeep):
         api.include_router(noun.router, prefix="/api/v1")
     receivers = Receivers(app)
     api.router.routes.extend(receivers.routes())
+    api.router.routes.extend(prometheus.routes())
 
     async def live_socket(socket_: WebSocket) -> None:
         authenticate(socket_, "viewer")
-        await live.serve(socket_)
+        await live.serve(socket_, secret_of(socket_))
 
     api.router.routes.extend(
         [
@@ -80,7 +84,7 @@ def build(app: App) -> FastAPI:
 
 
 async def serve(app: App, started: Callable[[list[int]], None] | None = None) -> None:
-    """Serve until SIGINT, SIGTERM or cancelled; requests under way are answered first.
+    """Serve until cancelled; requests under way are answered first.
 
     Args:
         app: a running App.
@@ -92,22 +96,28 @@ async def serve(app: App, started: Callable[[list[int]], None] | None = None) ->
     config = app.config.server
     ports = [config.port] + ([config.otlp_port] if config.otlp_port else [])
     sockets = [_bind(config.host, port) for port in ports]
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             build(app), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5, ws="websockets-sansio"
         )
     )
     running = asyncio.create_task(server.serve(sockets=sockets))
-    while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn tells that it has started by a flag only
-        await asyncio.sleep(0.01)
-    if started is not None and not running.done():
-        started([bound.getsockname()[1] for bound in sockets])
     try:
+        while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn tells that it has started by a flag only
+            await asyncio.sleep(0.01)
+        if started is not None and not running.done():
+            started([bound.getsockname()[1] for bound in sockets])
         await asyncio.shield(running)
-    except asyncio.CancelledError:
+    finally:
         server.should_exit = True
         await running
-        raise
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: they end the process when the server ends, before the App has been drained."""
+
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        return contextlib.nullcontext()
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -123,19 +133,26 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 async def _guard(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Security headers on every answer, an audit row for every mutating API call."""
-    response = await follow(request)
+    """Security headers on every answer, an audit row for every mutating API call that has not written one itself."""
+    try:
+        response = await follow(request)
+    except Exception as error:  # noqa: BLE001 - a mistake of a handler is audited and answered like anything else
+        response = problems.mistake(request, error)
     response.headers.update(_SECURITY)
     actor = getattr(request.state, "actor", None)
-    if request.method not in _SAFE and request.url.path.startswith("/api/v1/") and actor is not None:
+    told = response.status_code < 400 and getattr(request.state, "audited", False)
+    if request.method not in _SAFE and request.url.path.startswith("/api/v1/") and actor is not None and not told:
         await asyncio.to_thread(_audit, request.app.state.ninefold, actor.name, request.method, request.url.path, response.status_code)
     return response
 
 
 def _audit(app: App, actor: str, method: str, path: str, status: int) -> None:
-    outcome = "ok" if status < 400 else f"refused ({status})"
-    with app.records.session() as session_:
-        session_.add(Audit(time=now(), actor=actor, action=method, target=path, outcome=outcome))
+    outcome = "ok" if status < 400 else f"refused ({status})" if status < 500 else f"failed ({status})"
+    try:
+        with app.records.session() as session_:
+            session_.add(Audit(time=now(), actor=actor, action=method, target=path, outcome=outcome))
+    except (NinefoldError, SQLAlchemyError) as error:  # the answer is true whether or not it can be written down
+        _log.error("no audit row for %s %s by %s, %s: %s", method, path, actor, outcome, error)
 
 
 async def _healthy(_: Request) -> Response:
@@ -159,7 +176,7 @@ async def _metrics(request: Request) -> Response:
 async def _console(request: Request) -> Response:
     folder = Path(str(files("ninefold.web"))) / "static"
     path = request.path_params["path"]
-    if path.startswith(("api/", "v1/")):
+    if path.startswith(("api/", "v1/")) or "\0" in path:
         return problems.problem(404, f"there is nothing at /{path}")
     index = folder / "index.html"
     if not index.exists():

@@ -1,0 +1,131 @@
+"""What listening sources share: lines, limits of blocks and connections, ports that are given back, libraries that are missing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sockets import Journal, make, running, send, until
+
+from ninefold.ground.errors import BadData, ConfigError
+from ninefold.model.signal import Batch
+from ninefold.plugin import Source
+from ninefold.sources import listening
+from ninefold.sources.collectd_network import CollectdNetwork
+from ninefold.sources.fluent_forward import FluentForward
+from ninefold.sources.graphite import Graphite
+from ninefold.sources.listening import Lines
+from ninefold.sources.otlp_grpc import OtlpGrpc
+from ninefold.sources.snmp import Snmp
+from ninefold.sources.syslog import Syslog
+
+
+@given(st.lists(st.sampled_from([b"a", b"bb 1", b"", b"c\r"]), max_size=8), st.booleans(), st.lists(st.integers(1, 9), max_size=20))
+def test_lines_cut_anywhere_are_the_same(lines: list[bytes], ended: bool, sizes: list[int]) -> None:
+    stream = b"\n".join(lines) + (b"\n" if ended else b"")
+    reader, blocks, rest = Lines(), [], stream
+    for size in [*sizes, len(stream)]:
+        blocks += reader.feed(rest[:size])[0]
+        rest = rest[size:]
+    blocks += reader.close()
+    found = [line for block in blocks for line in block.split(b"\n")]
+    assert [line for line in found if line] == [line for line in lines if line]
+
+
+def test_a_line_has_a_limit() -> None:
+    reader = Lines(limit=10)
+    assert reader.feed(b"0123456789\n0123456789") == ([b"0123456789"], [])
+    with pytest.raises(BadData, match="longer than 10 bytes"):
+        reader.feed(b"x")
+
+
+def test_blocks_have_a_limit_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "_BATCH_BYTES", 1000)
+
+    async def scenario() -> None:
+        journal = Journal()
+        journal.open = False
+        async with running(make(Syslog, {"port": 0}), journal) as source:
+            for i in range(20):
+                send(source.port, b"<13>Nov 22 12:00:00 h a: %d %b" % (i, b"x" * 300))
+            await until(lambda: journal.refused > 0)
+            journal.open = True
+            await until(lambda: len(journal.rows("log")) == 20)
+        sizes = [batch.rows.num_rows for batch in journal.batches]
+        assert max(sizes[1:]) <= 4, sizes
+
+    asyncio.run(scenario())
+
+
+def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "_CONNECTIONS", 2)
+
+    async def scenario() -> None:
+        async with running(make(Syslog, {"port": 0}), Journal()) as source:
+            writers = []
+            for expected in (1, 2):
+                writers.append((await asyncio.open_connection("127.0.0.1", source.port))[1])
+                await until(lambda expected=expected: len(source.listener.streams) == expected)  # type: ignore[misc]
+            reader, writer = await asyncio.open_connection("127.0.0.1", source.port)
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            for each in (*writers, writer):
+                each.close()
+            await until(lambda: not source.listener.streams)
+
+    asyncio.run(scenario())
+
+
+def test_a_journal_that_breaks_gives_the_ports_back_and_what_waits_is_delivered_later() -> None:
+    async def broken(batches: Sequence[Batch]) -> None:
+        raise RuntimeError("a defect")
+
+    async def scenario() -> None:
+        source = make(Graphite, {"port": 0})
+        failing = asyncio.create_task(source.run(broken))
+        await source.started.wait()
+        port = source.port
+        send(port, b"a 1 1")
+        with pytest.raises(RuntimeError, match="a defect"):
+            await failing
+        other = make(Graphite, {"port": port})
+        async with running(other, Journal()):
+            assert other.port == port
+        journal = Journal()
+        async with running(source, journal):
+            await until(lambda: len(journal.rows("metric")) == 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    async def scenario() -> None:
+        async with running(make(Graphite, {"port": 0}), Journal()) as source:
+            with pytest.raises(OSError, match="in use"):
+                await make(Graphite, {"port": source.port}).run(Journal().emit)
+
+    asyncio.run(scenario())
+
+
+_PRIVATE = {"auth": "sha", "auth_password": "longenough", "privacy": "aes", "privacy_password": "longenough"}
+
+
+@pytest.mark.parametrize(
+    ("source", "library", "settings"),
+    [
+        (OtlpGrpc, "grpc", {}),
+        (FluentForward, "msgpack", {}),
+        (Snmp, "cryptography", {"users": {"u": _PRIVATE}}),
+        (CollectdNetwork, "cryptography", {"security_level": "encrypt", "users": {"u": "secret"}}),
+    ],
+)
+def test_a_library_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, source: type[Source], library: str, settings: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConfigError, match=r"install ninefold\["):
+        asyncio.run(make(source, {"port": 0, **settings}).run(Journal().emit))
