@@ -21,7 +21,7 @@ SLOW_S = 2.0
 def test_only_refusals_come_out(name: str, data: Path) -> None:
     known = seeds(data, name)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         st.sampled_from(known),
         st.lists(st.tuples(st.integers(0, 1 << 14), st.binary(max_size=8), st.integers(0, 8)), max_size=6),
