@@ -24,7 +24,7 @@ from ninefold.catalogue.watch import SourceWatch
 from ninefold.config import Config, WebhookConfig
 from ninefold.engine.local import EventFollower, Follower, StoreWriter, TechniqueRunner
 from ninefold.ground.clock import now
-from ninefold.ground.errors import ConfigError, NinefoldError, Unavailable
+from ninefold.ground.errors import BadData, ConfigError, NinefoldError, Unavailable
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.ground.traffic import Traffic
@@ -112,8 +112,13 @@ class App:
         """Make batches durable, within the limits on series; returns when they are on disk.
 
         Raises:
+            BadData: a sender calls itself what only Ninefold and its connectors are called; what comes by those names is believed.
             Unavailable: the journal is full or cannot write.
         """
+        if kind == "push":
+            for name in {batch.source for batch in batches}:
+                if name in self.connectors or name.partition(".")[0].lower() == "ninefold":
+                    raise BadData(f"a sender cannot be called {name!r}; choose another name", "source")
         batches = self._admitted(batches)
         if not batches:
             return
@@ -124,7 +129,7 @@ class App:
     def _admitted(self, batches: Sequence[Batch]) -> list[Batch]:
         passed = [self.limits.admit(batch) for batch in batches]
         notices = [notice for _, notice in passed if notice is not None]
-        told = [batch_of("event", "ninefold.watch", now(), notices)] if notices else []
+        told = [batch_of("event", "ninefold.limits", now(), notices)] if notices else []
         return [batch for batch, _ in passed if batch.rows.num_rows] + told
 
     def problems(self) -> dict[str, str]:

@@ -104,3 +104,10 @@ def test_a_full_journal_refuses_with_retry_after_and_recovers(make_program: Any)
     until(lambda: program.http.post("/v1/logs", json=logs_body(record("after"))).status_code == 200, what="the recovery")
     program.wait_for_row("select count() from log where body = 'after'")
     assert program.query("select count() from log where body != 'after'") == [[kept]]
+
+
+def test_nobody_may_call_itself_ninefold(program: Program) -> None:
+    for name in ("ninefold", "Ninefold.watch"):
+        answer = program.http.post("/v1/logs", json=logs_body(record("x")), headers={"X-Ninefold-Source": name})
+        assert (answer.status_code, "another name" in answer.text) == (400, True)
+    assert program.http.post("/webhook/ninefold", json={"title": "x"}).status_code == 400

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ninefold.ground.errors import BadData
+from ninefold.ground.errors import BadData, Refused
+from ninefold.promql import bounds
 from ninefold.promql.evaluate import Evaluation, parse
 from ninefold.promql.matrix import NAME, Grid, Labels, Samples, Vector
 from ninefold.promql.select import Match, labels_of
@@ -194,3 +195,35 @@ def test_names_and_attributes_become_labels_prometheus_allows() -> None:
 def test_quantiles_are_those_of_numpy(values: list[float], share: float) -> None:
     ours = quantile(share, np.array(values))
     assert math.isclose(ours, float(np.quantile(values, share)), rel_tol=1e-9, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 20_000 + "1" + ")" * 20_000, "+".join(["1"] * 20_000), "^".join(["1"] * 1000), "-" * 5000 + "1", "x" * 20_000]
+)
+def test_what_the_parser_must_not_see_is_refused_before(text: str) -> None:
+    with pytest.raises(BadData):
+        at(text)
+
+
+def test_a_regular_expression_without_end_ends() -> None:
+    vector = f"label_replace(vector(1), 'x', '{'a' * 60}!', '', '')"
+    assert list(at(f"label_replace({vector}, 'y', '$1', 'x', '(a+)+')")) == [f"x={'a' * 60}!"]
+
+
+def test_captures_by_number_and_by_name() -> None:
+    vector = "label_replace(owner{job='a'}, 'y', '${1}-$second.$3', 'team', '(r)[(](?P<second>e)?.*|(r)(e)(d)')"
+    assert list(at(vector)) == ["__name__=owner,job=a,team=red,y=-.r"]
+    assert list(at("label_replace(owner{job='a'}, 'y', '$last', 'team', '(?:r)(e)(?P<last>.)')")) == ["__name__=owner,job=a,team=red,y=d"]
+
+
+def test_too_many_values_and_too_much_time_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "CELLS", 5)
+    with pytest.raises(BadData, match="steps"):
+        Evaluation(SHELF, Grid(T, T + 50_000, 10_000)).evaluate(parse("up"))  # type: ignore[arg-type]
+    monkeypatch.setattr(bounds, "CELLS", 5_000_000)
+    bounds.allow(-1)
+    try:
+        with pytest.raises(Refused, match="too long"):
+            at("up")
+    finally:
+        bounds.allow(1e9)

@@ -9,6 +9,7 @@ points, so that spikes, level shifts and drifts are told apart. Flat lines and s
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ _LABELS_OF_THE_ENTITY = frozenset(
     ("job", "instance", "pod", "namespace", "service", "host", "node", "app", "cluster", "env", "environment")
 )
 _VERSION = 1
+_GROWTH = 65536
+"""The tables double until they grow by so many series at a time."""
 
 
 class About(NamedTuple):
@@ -136,7 +139,7 @@ class Baseline:
 
     def _load(self, cells: F64, times: I64, ids: np.ndarray[Any, Any], clock: I64, about: list[About], announced: set[int]) -> None:
         used = len(about)
-        self._reset(max(1024, 2 * used))
+        self._reset(max(1024, used + min(used, _GROWTH)))
         self._cells[:used], self._times[:used], self._ids[:used] = cells, times, ids
         self._clock, self._about, self._announced = clock, about, announced
         self._rehash()
@@ -189,9 +192,10 @@ class Baseline:
     def _add(self, series: int, about: About) -> None:
         slot = len(self._about)
         if slot == len(self._ids):
-            self._cells = np.concatenate((self._cells, np.zeros_like(self._cells)))
-            self._times = np.concatenate((self._times, np.zeros_like(self._times)))
-            self._ids = np.concatenate((self._ids, np.zeros_like(self._ids)))
+            more = min(slot, _GROWTH)
+            self._cells, self._times, self._ids = (
+                np.concatenate((part, np.zeros((more, *part.shape[1:]), part.dtype))) for part in (self._cells, self._times, self._ids)
+            )
         self._ids[slot] = series
         self._about.append(about)
         if 2 * len(self._about) > len(self._keys):
@@ -215,7 +219,8 @@ class Baseline:
         columns = (rows.column(name).to_pylist() for name in ("name", "unit", "kind", "entity", "source"))
         for slot, attributes, fields in zip(slots.tolist(), rows.column("attributes").to_pylist(), zip(*columns, strict=True), strict=True):
             name, unit, kind, entity, source = fields
-            about = About(name, _label(name, dict(attributes), entity), unit, kind, entity, source)
+            label = _label(name, dict(attributes), entity)
+            about = About(*map(sys.intern, (name, label, unit, kind, entity, source)))  # most texts are those of many series
             old = self._about[slot]
             if old == about:
                 continue

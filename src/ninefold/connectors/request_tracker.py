@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from ninefold.connectors.wire import Answer, Wire
 from ninefold.ground.clock import parse
-from ninefold.ground.errors import BadData, Refused
+from ninefold.ground.errors import BadData, Refused, Unavailable
 from ninefold.model.signal import event_id
 from ninefold.plugin import Changes, Connector, Strict, action
 
@@ -158,7 +158,10 @@ class RequestTracker(Connector):
         kind = "correspond" if ask.public else "comment"
         body = {"Content": ask.text, "ContentType": "text/plain"}
         await self._call("POST", f"/ticket/{ask.ticket}/{kind}", repeatable=False, json=body)
-        return await self._ticket(ask.ticket)
+        try:
+            return await self._ticket(ask.ticket)
+        except Unavailable as error:  # to try again would say it twice
+            raise Refused(f"the message was added to ticket {ask.ticket}, which cannot be read now: {error}", carried_out=True) from error
 
     @action(risk="write", idempotent=True)
     async def update(self, ask: Update) -> TicketAnswer:

@@ -9,7 +9,7 @@ import numpy as np
 import promql_parser as parser
 
 from ninefold.ground.errors import BadData
-from ninefold.promql import functions, windows
+from ninefold.promql import bounds, functions, windows
 from ninefold.promql.matrix import F64, I64, Grid, Samples, Value, Vector, filled
 from ninefold.promql.operators import Matching, aggregate, binary
 from ninefold.promql.select import Selector, matches_of
@@ -24,8 +24,9 @@ def parse(text: str) -> Any:
     """The parsed expression.
 
     Raises:
-        BadData: it is not PromQL.
+        BadData: it is not PromQL, or too large.
     """
+    bounds.measure(text)
     try:
         return parser.parse(text)
     except ValueError as error:
@@ -48,7 +49,9 @@ class Evaluation:
 
         Raises:
             BadData: the expression does not make sense, is not supported, or touches too much.
+            Refused: it takes too long.
         """
+        bounds.in_time()
         grid = grid or self._whole
         match node:
             case parser.NumberLiteral():
@@ -77,6 +80,7 @@ class Evaluation:
         samples = self._selector.samples(matches_of(node), int(at.min()) - LOOKBACK_MS, int(at.max()))
         if not len(samples.times):
             return Vector.empty(len(grid.times))
+        bounds.affordable(len(samples.labels), len(at))
         high = samples.up_to(at)
         present = high > samples.up_to(at - LOOKBACK_MS)
         index = np.where(present, high - 1, 0)
@@ -103,6 +107,7 @@ class Evaluation:
         else:
             at = self._moved(node, grid)
             samples = self._inner(node, int(at.min()) - length, int(at.max()))
+        bounds.affordable(len(samples.labels), len(at))
         return windows.Windows(samples, at, length, parameters)
 
     def _inner(self, node: Any, begin: int, end: int) -> Samples:

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ninefold.ground.errors import BadData
+from ninefold.promql import bounds
 from ninefold.promql.matrix import F64, NAME, Grid, Labels, Mask, Value, Vector, filled, grouped, without
 
 _LABEL = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
+_CAPTURES = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?P?<(\w+)>|\((?!\?)")
 _NUMBERED = re.compile(r"\$(?:(\d+)|\{(\w+)\}|(\w+))")
 
 
@@ -74,32 +78,36 @@ def absent(labels: Labels, present: Mask) -> Vector:
 
 
 def label_replace(vector: Vector, target: str, replacement: str, source: str, pattern: str) -> Vector:
-    """Set a label from a regular expression (anchored at both ends) over another one.
+    """Set a label from a regular expression (RE2's, anchored at both ends) over another one.
 
     Raises:
         BadData: the pattern is not a regular expression or the label's name is not allowed.
     """
-    try:
-        expression = re.compile(f"(?s:{pattern})")
-    except re.error as error:
-        raise BadData(f"label_replace: {pattern!r} is not a regular expression: {error}") from None
     _checked(target)
-
-    def replaced(labels: Labels) -> Labels:
-        found = expression.fullmatch(labels.get(source, ""))
-        if found is None:
-            return labels
-        value = _NUMBERED.sub(lambda m: _group(found, m[1] or m[2] or m[3]), replacement)
-        return {**labels, target: value} if value else without(labels, (target,))
-
-    return _relabelled(vector, [replaced(labels) for labels in vector.labels])
-
-
-def _group(found: re.Match[str], name: str) -> str:
+    values = pa.array([labels.get(source, "") for labels in vector.labels], pa.string())
+    anchored = f"^(?s:{pattern})$"
     try:
-        return found[int(name) if name.isdigit() else name] or ""
-    except IndexError:
-        return ""
+        found = pc.match_substring_regex(values, anchored).to_pylist()
+        made = pc.replace_substring_regex(values, anchored, _rewrite(replacement, pattern)).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise BadData(f"label_replace: {pattern!r} is not a regular expression: {error}") from None
+    relabelled = []
+    for labels, hit, value in zip(vector.labels, found, made, strict=True):
+        set_ = {**labels, target: value} if value else without(labels, (target,))
+        relabelled.append(set_ if hit else labels)
+    return _relabelled(vector, relabelled)
+
+
+def _rewrite(replacement: str, pattern: str) -> str:
+    """A replacement as RE2 writes it: ``$1``, ``${1}`` and ``$name`` become ``\\1``; what the pattern does not capture is empty."""
+    names = [match[1] or "" for match in _CAPTURES.finditer(pattern) if match[0].startswith("(")]
+
+    def numbered(match: re.Match[str]) -> str:
+        word = match[1] or match[2] or match[3]
+        number = int(word) if word.isdigit() else names.index(word) + 1 if word in names else -1
+        return f"\\{number}" if 0 <= number <= min(len(names), 9) else ""
+
+    return _NUMBERED.sub(numbered, replacement.replace("\\", "\\\\"))
 
 
 def label_join(vector: Vector, target: str, separator: str, *sources: str) -> Vector:
@@ -132,15 +140,16 @@ def histogram_quantile(shares: F64, vector: Vector) -> Vector:
     groups, number = grouped(vector.labels, lambda labels: without(labels, (NAME, "le")))
     steps = vector.values.shape[1]
     values, present = np.full((len(groups), steps), np.nan), np.zeros((len(groups), steps), np.bool_)
-    bounds = np.array([_bound(labels) for labels in vector.labels], np.float64)
+    edges = np.array([_bound(labels) for labels in vector.labels], np.float64)
     for group in range(len(groups)):
+        bounds.in_time()
         rows = np.flatnonzero(number == group)
-        rows = rows[np.argsort(bounds[rows], kind="stable")]
+        rows = rows[np.argsort(edges[rows], kind="stable")]
         for step in range(steps):
             here = rows[vector.present[rows, step]]
             if len(here):
                 present[group, step] = True
-                values[group, step] = _bucket_quantile(float(shares[step]), bounds[here], vector.values[here, step])
+                values[group, step] = _bucket_quantile(float(shares[step]), edges[here], vector.values[here, step])
     return Vector(groups, values, present)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ninefold.ground.errors import BadData
+from ninefold.promql import bounds
 from ninefold.promql.matrix import F64, I64, NAME, Labels, Mask, Value, Vector, filled, grouped, only, signature, without
 from ninefold.promql.windows import quantile
 
@@ -63,6 +64,7 @@ def aggregate(how: str, vector: Vector, by: bool, labels: Sequence[str], paramet
     steps = vector.values.shape[1]
     values, present = np.zeros((len(groups), steps)), np.zeros((len(groups), steps), np.bool_)
     for group in range(len(groups)):
+        bounds.in_time()
         rows = np.flatnonzero(number == group)
         there = vector.present[rows]
         present[group] = there.any(axis=0)
@@ -99,6 +101,7 @@ def _ranked(vector: Vector, number: I64, limit: F64, largest: bool) -> Vector:
     with np.errstate(all="ignore"):
         rank = np.where(vector.present, -vector.values if largest else vector.values, np.nan)
     for group in np.unique(number):
+        bounds.in_time()
         rows = np.flatnonzero(number == group)
         for step in range(vector.values.shape[1]):
             here = rows[vector.present[rows, step]]
@@ -194,6 +197,7 @@ def _joined(op: str, left: Vector, right: Vector, matching: Matching, as_bool: b
     values: list[F64] = []
     present: list[Mask] = []
     for row, key in enumerate(number[: len(many.labels)].tolist()):
+        bounds.in_time()
         for other in partners.get(key, ()):
             a, b = (one.values[other], many.values[row]) if swapped else (many.values[row], one.values[other])
             there = many.present[row] & one.present[other]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from promql_parser import MatchOp
 
 from ninefold.ground.errors import BadData
@@ -61,16 +63,25 @@ class Selector:
         Raises:
             BadData: a regular expression is wrong, or more series match than one query may touch.
         """
-        parameters: dict[str, Any] = {}
-        groups = [" AND ".join(_condition(match, parameters) for match in group) or "1" for group in wanted]
-        where = " OR ".join(f"({group})" for group in groups) or "1"
-        if end:
-            where = f"({where}) AND series IN (SELECT series FROM metric WHERE {_between(begin, end, parameters)})"  # noqa: S608 - parameters
+        where, parameters = _where(wanted, begin, end)
         found = self._store.query(f"SELECT series, name, attributes FROM series WHERE {where} LIMIT {_SERIES + 1}", parameters)  # noqa: S608 - parameters
         if found.num_rows > _SERIES:
             raise BadData(f"more than {_SERIES:,} series match; narrow the selector")
         rows = zip(found["series"].to_pylist(), found["name"].to_pylist(), found["attributes"].to_pylist(), strict=True)
         return sorted(((series, labels_of(name, attributes)) for series, name, attributes in rows), key=lambda row: sorted(row[1].items()))
+
+    def label_names(self, wanted: Sequence[Sequence[Match]], begin: int = 0, end: int = 0) -> list[str]:
+        """The names of all labels of the series that `series` would find, however many they are."""
+        where, parameters = _where(wanted, begin, end)
+        found = self._store.query(f"SELECT DISTINCT arrayJoin(mapKeys(attributes)) AS name FROM series WHERE {where}", parameters)  # noqa: S608 - parameters
+        return sorted({NAME, *(_OTHER.sub("_", name) for name in found["name"].to_pylist())})
+
+    def label_values(self, label: str, wanted: Sequence[Sequence[Match]], begin: int = 0, end: int = 0) -> list[str]:
+        """All values of a label of the series that `series` would find, however many they are."""
+        where, parameters = _where(wanted, begin, end)
+        value = _NAME_SQL if label == NAME else _LABEL_SQL.replace("{l}", "{label:String}")
+        found = self._store.query(f"SELECT DISTINCT {value} AS word FROM series WHERE {where}", {**parameters, "label": label})  # noqa: S608 - parameters
+        return sorted(word for word in found["word"].to_pylist() if word)
 
     def samples(self, wanted: Sequence[Match], begin: int, end: int) -> Samples:
         """The samples of the matching series after `begin` and up to `end` (ms).
@@ -104,13 +115,27 @@ def labels_of(name: str, attributes: Any) -> Labels:
     return labels
 
 
+def _where(wanted: Sequence[Sequence[Match]], begin: int, end: int) -> tuple[str, dict[str, Any]]:
+    """The condition on series, and its parameters."""
+    parameters: dict[str, Any] = {}
+    groups = [" AND ".join(_condition(match, parameters) for match in group) or "1" for group in wanted]
+    where = " OR ".join(f"({group})" for group in groups) or "1"
+    if end:
+        hours = (
+            "time >= toStartOfHour(fromUnixTimestamp64Nano({begin:Int64}, 'UTC')) AND time <= fromUnixTimestamp64Nano({end:Int64}, 'UTC')"
+        )
+        parameters |= {"begin": begin * 1_000_000, "end": end * 1_000_000}
+        where = f"({where}) AND series IN (SELECT series FROM metric_1h WHERE {hours})"  # noqa: S608 - parameters
+    return where, parameters
+
+
 def _condition(match: Match, parameters: dict[str, Any]) -> str:
     value = match.value
     if match.op in ("=~", "!~"):
         value = f"^(?s:{value})$"
         try:
-            re.compile(value)
-        except re.error as error:
+            pc.match_substring_regex(pa.array([""]), value)  # the store's kind of regular expression, too
+        except pa.ArrowInvalid as error:
             raise BadData(f"{match.value!r} is not a regular expression: {error}", match.label) from None
     place = len(parameters)
     parameters[f"v{place}"] = value

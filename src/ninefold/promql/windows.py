@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ninefold.promql import bounds
 from ninefold.promql.matrix import F64, I64, Mask, Samples, Vector, filled
 
 Compute = Callable[["Windows"], tuple[F64, Mask]]
@@ -52,6 +53,7 @@ class Windows:
         present = self.count >= least
         out = np.zeros(self.low.shape)
         for row, step in zip(*np.nonzero(present), strict=True):
+            bounds.in_time()
             piece = slice(self.low[row, step], self.high[row, step])
             seconds = (self.samples.times[piece] - self.times[step]) / 1000
             out[row, step] = compute(self.samples.values[piece], seconds, int(step))

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from ninefold import __version__
 from ninefold.app import App
 from ninefold.ground.errors import BadData, NinefoldError, Unavailable
-from ninefold.promql import functions
+from ninefold.promql import bounds, functions
 from ninefold.promql.evaluate import Evaluation, parse
 from ninefold.promql.matrix import Grid, Value, Vector
 from ninefold.promql.operators import number_text
@@ -33,6 +33,7 @@ from ninefold.web.auth import authenticate
 from ninefold.web.state import app_of
 
 _POINTS = 11_000
+_LONGEST_S = 60.0
 _FORM_BYTES = 1 << 20
 _YEARS_MS = 1000 * 86400 * 365 * 100
 Parameters = dict[str, list[str]]
@@ -64,16 +65,26 @@ def _route(handle: Callable[[App, Parameters], Any]) -> Callable[[Request], Any]
         for key, value in [*pairs, *request.path_params.items()]:
             given.setdefault(key.removesuffix("[]"), []).append(value)
         try:
-            data = await run_in_threadpool(handle, app_of(request), given)
+            body = await run_in_threadpool(_answer, handle, app_of(request), given)
         except BadData as error:
             return _error(400, "bad_data", str(error))
         except Unavailable as error:
             return _error(503, "unavailable", str(error))
         except NinefoldError as error:
             return _error(422, "execution", str(error))
-        return Response(orjson.dumps({"status": "success", "data": data}), media_type="application/json")
+        return Response(body, media_type="application/json")
 
     return serve
+
+
+def _answer(handle: Callable[[App, Parameters], Any], app: App, given: Parameters) -> bytes:
+    """The envelope with what a handler found, within the time that was asked for."""
+    asked = given.get("timeout", [""])[0]
+    bounds.allow(min(_step(asked) / 1000, _LONGEST_S) if asked else _LONGEST_S)
+    try:
+        return orjson.dumps({"status": "success", "data": handle(app, given)})
+    except RecursionError:
+        raise BadData("the expression is nested too deeply", "query") from None
 
 
 async def _body(request: Request) -> bytes:
@@ -148,29 +159,29 @@ def _series(app: App, given: Parameters) -> list[dict[str, str]]:
     """Label sets of the series that match any of ``match[]``."""
     if not given.get("match"):
         raise BadData("at least one match[] is needed", "match[]")
-    return [labels for _, labels in _found(app, given)]
+    return [labels for _, labels in Selector(app.store).series(*_wanted(given))]
 
 
 def _labels(app: App, given: Parameters) -> list[str]:
     """Names of all labels."""
-    return sorted({name for _, labels in _found(app, given) for name in labels})
+    return Selector(app.store).label_names(*_wanted(given))
 
 
 def _label_values(app: App, given: Parameters) -> list[str]:
     """Values of one label."""
     (label,) = given["label"]
-    return sorted({labels[label] for _, labels in _found(app, given) if label in labels})
+    return Selector(app.store).label_values(label, *_wanted(given))
 
 
-def _found(app: App, given: Parameters) -> list[tuple[int, dict[str, str]]]:
+def _wanted(given: Parameters) -> tuple[list[list[Match]], int, int]:
+    """The selectors of ``match[]``, and the time to look at."""
     groups: list[list[Match]] = []
     for text in given.get("match", []):
         expression = parse(text)
         if type(expression).__name__ != "VectorSelector":
             raise BadData(f"{text!r} is not a selector", "match[]")
         groups.append(matches_of(expression))
-    begin, end = _time(given, "start", 0), _time(given, "end", 0)
-    return Selector(app.store).series(groups, begin, end)
+    return groups, _time(given, "start", 0), _time(given, "end", 0)
 
 
 def _metadata(app: App, given: Parameters) -> dict[str, list[dict[str, str]]]:

@@ -18,6 +18,8 @@ router = APIRouter(tags=["sources"])
 router.include_router(one.router)
 _PREVIEW_BYTES = 4096
 _REPLAY_ROWS = 10_000
+_REPLAYING = asyncio.Lock()
+"""One replay at a time: two would both send what waits."""
 
 
 class SignalFlow(BaseModel):
@@ -132,20 +134,21 @@ async def replay(wanted: Replay, actor: Operator, app: TheApp) -> Replayed:
     """Send quarantined records through the front door again; what is still wrong comes back with its new reason."""
     if wanted.ids and wanted.source is not None:
         raise BadData("ids and source cannot be combined; send one of them", "ids")
-    rows = await asyncio.to_thread(
-        app.store.query,
-        """SELECT id, source, signal, format, payload FROM quarantine WHERE state = 'waiting'
-        AND (id IN {ids:Array(String)} OR ({all:UInt8} AND (source = {source:String} OR {source:String} = '')))
-        ORDER BY received, id LIMIT {limit:UInt32}""",
-        {"ids": wanted.ids, "all": int(not wanted.ids), "source": wanted.source or "", "limit": _REPLAY_ROWS},
-    )
-    if not rows.num_rows:
-        return Replayed(replayed=0, still_bad=0)
-    batches = await asyncio.to_thread(app.normaliser.replay, rows, now())
-    await app.emit(batches)
-    await asyncio.to_thread(app.store.mark_replayed, rows.column("id").to_pylist())
-    judged = [piece for batch in batches for piece in await asyncio.to_thread(app.normaliser.normalise, batch)]
-    return Replayed(replayed=rows.num_rows, still_bad=sum(piece.rows.num_rows for piece in judged if piece.signal == "quarantine"))
+    async with _REPLAYING:
+        rows = await asyncio.to_thread(
+            app.store.query,
+            """SELECT id, source, signal, format, payload FROM quarantine WHERE state = 'waiting'
+            AND (id IN {ids:Array(String)} OR ({all:UInt8} AND (source = {source:String} OR {source:String} = '')))
+            ORDER BY received, id LIMIT {limit:UInt32}""",
+            {"ids": wanted.ids, "all": int(not wanted.ids), "source": wanted.source or "", "limit": _REPLAY_ROWS},
+        )
+        if not rows.num_rows:
+            return Replayed(replayed=0, still_bad=0)
+        batches = await asyncio.to_thread(app.normaliser.replay, rows, now())
+        await app.emit(batches, "own")
+        await asyncio.to_thread(app.store.mark_replayed, rows.column("id").to_pylist())
+        judged = [piece for batch in batches for piece in await asyncio.to_thread(app.normaliser.normalise, batch)]
+        return Replayed(replayed=rows.num_rows, still_bad=sum(piece.rows.num_rows for piece in judged if piece.signal == "quarantine"))
 
 
 def _readable(payload: bytes) -> str:
