@@ -13,6 +13,7 @@ import { IncidentsPage } from './pages/incidents'
 import { LoginPage } from './pages/login'
 import { QueryPage } from './pages/query'
 import { RoadmapPage } from './pages/roadmap'
+import { SourcePage } from './pages/source'
 import { SourcesPage } from './pages/sources'
 import { RunPage, WorkflowPage, WorkflowsPage } from './pages/workflows'
 import { Empty, Trouble } from './parts/bits'
@@ -27,14 +28,25 @@ import './style/incidents.css'
 import './style/drawings.css'
 import './style/runs.css'
 import './style/views.css'
+import './style/sources.css'
+import './style/connect.css'
 
 function Home() {
   useEffect(() => go('/incidents', true), [])
   return null
 }
 
+/** A part of the address as people mean it; one that is no valid encoding stands for itself. */
+function plain(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
+  }
+}
+
 function View() {
-  const [, root = '', name = '', tab = ''] = path.value.split('/').map(decodeURIComponent)
+  const [, root = '', name = '', tab = ''] = path.value.split('/').map(plain)
   switch (root) {
     case '':
     case 'login':
@@ -48,7 +60,7 @@ function View() {
     case 'runs':
       return name ? <RunPage key={name} id={name} /> : <WorkflowsPage />
     case 'sources':
-      return <SourcesPage />
+      return name ? <SourcePage key={name} name={name} tab={tab} /> : <SourcesPage />
     case 'query':
       return <QueryPage />
     case 'roadmap':

@@ -78,6 +78,7 @@ class App:
         self.traffic = Traffic()
         self.normaliser = Normaliser(config.webhooks)
         self.connectors = build_connectors(config)
+        self._trusted = {name for name, one in self.connectors.items() if type(one).changes is not Connector.changes}
         self.sources = build_sources(config, self._lend)
         self.ready = threading.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -112,12 +113,12 @@ class App:
         """Make batches durable, within the limits on series; returns when they are on disk.
 
         Raises:
-            BadData: a sender calls itself what only Ninefold and its connectors are called; what comes by those names is believed.
+            BadData: a sender calls itself Ninefold, or as a connector that brings changes of tickets: what those say is believed.
             Unavailable: the journal is full or cannot write.
         """
         if kind == "push":
             for name in {batch.source for batch in batches}:
-                if name in self.connectors or name.partition(".")[0].lower() == "ninefold":
+                if name in self._trusted or name.partition(".")[0].lower() == "ninefold":
                     raise BadData(f"a sender cannot be called {name!r}; choose another name", "source")
         batches = self._admitted(batches)
         if not batches:

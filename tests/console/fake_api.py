@@ -14,13 +14,19 @@ from typing import Any
 
 import fake_incidents
 import fake_rest
+import fake_sources
 import uvicorn
+import yaml
 from fake_words import rfc
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ninefold.config import WebhookConfig
+from ninefold.ground.errors import NinefoldError
+from ninefold.stewardship.mapping import checked
 
 TOKEN = "nf_test"
 POLICY = "default-src 'self'; style-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
@@ -31,6 +37,10 @@ _WORST = {"critical": 0, "high": 1, "warning": 2, "info": 3}
 def problem(status: int, detail: str) -> Response:
     body = {"type": "about:blank", "title": "Error", "status": status, "detail": detail}
     return JSONResponse(body, status, media_type="application/problem+json")
+
+
+def _given(body: dict[str, Any]) -> WebhookConfig:
+    return checked(yaml.safe_load(body["yaml"]) if body.get("mapping") is None else body["mapping"])
 
 
 class FakeServer:
@@ -46,6 +56,7 @@ class FakeServer:
         self.runs = fake_rest.runs(first["id"], now) if first else []
         self.workflows = fake_rest.workflows(now) if first else []
         self.sources = fake_rest.sources(now) if first else []
+        self.mappings = fake_sources.FakeMappings(now)
         self.quarantine = fake_rest.quarantine(now) if first else []
         self.series = fake_incidents.series() if first else []
         self.stopped = ""
@@ -108,6 +119,9 @@ class FakeServer:
             "series/{id}/points": self._points,
             "topology": self._topology,
             "sources": self._sources,
+            "sources/{name}": self._source,
+            "sources/{name}/mapping": self._mapping,
+            "source-kinds": self._source_kinds,
             "quarantine": self._quarantined,
             "workflows": self._workflows,
             "runs": self._runs,
@@ -117,12 +131,15 @@ class FakeServer:
             "me": self._me,
         }
         post = {
+            "sources/{name}/mapping/preview": self._preview, "sources/{name}/mapping/replay": self._reread,
+            "source-kinds/{kind}/check": self._check,
             "incidents/{id}/{action}": self._act, "quarantine/replay": self._replay, "workflows/{name}/run": self._start_run,
             "workflows/stop": self._stop, "runs/{id}/cancel": self._cancel, "approvals/{id}": self._decide, "query": self._query,
         }  # fmt: skip
         routes: list[Route | WebSocketRoute] = [Route(f"{api}/session", self._session, methods=["POST", "DELETE"])]
         routes += [Route(f"{api}/{path}", self._guarded(handler), methods=["GET"]) for path, handler in get.items()]
         routes += [Route(f"{api}/{path}", self._guarded(handler), methods=["POST"]) for path, handler in post.items()]
+        routes += [Route(f"{api}/sources/{{name}}/mapping", self._guarded(self._save_mapping), methods=["PUT"])]
         routes += [Route(f"{api}/workflows/stop", self._guarded(self._lift), methods=["DELETE"])]
         routes += [WebSocketRoute(f"{api}/live", self._live), Route("/{path:path}", self._page)]
         return Starlette(routes=routes)
@@ -132,7 +149,7 @@ class FakeServer:
             self.requests.append(f"{request.method} {request.url.path}")
             if request.cookies.get("ninefold_session") != TOKEN:
                 return problem(401, "a token is needed")
-            if request.method == "POST":
+            if request.method in ("POST", "PUT"):
                 body = await request.json()
                 self.posted.append((request.url.path, body))
                 return handler(request, body)
@@ -235,7 +252,9 @@ class FakeServer:
         start = datetime.fromisoformat(ask["from"]) if "from" in ask else self.now - timedelta(hours=20)
         trouble = (self.now - timedelta(minutes=27)).timestamp(), (self.now - timedelta(minutes=6)).timestamp()
         return JSONResponse(
-            fake_incidents.points(request.path_params["id"], start.timestamp(), end.timestamp(), int(ask.get("points", 600)), trouble)
+            fake_incidents.points(
+                request.path_params["id"], start.timestamp(), end.timestamp(), int(ask.get("points", 600)), trouble, int(ask.get("step", 0))
+            )
         )
 
     def _topology(self, _: Request) -> Response:
@@ -243,6 +262,39 @@ class FakeServer:
 
     def _sources(self, _: Request) -> Response:
         return JSONResponse({"items": self.sources})
+
+    def _source(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in [source["name"] for source in self.sources]:
+            return problem(404, f"there is no source {name!r}; GET /api/v1/sources lists them")
+        return JSONResponse(fake_sources.detail(name, self.now))
+
+    def _mapping(self, _: Request) -> Response:
+        return JSONResponse(self.mappings.info())
+
+    def _save_mapping(self, _: Request, body: dict[str, Any]) -> Response:
+        try:
+            return JSONResponse(self.mappings.save(_given(body), body["note"]))
+        except NinefoldError as error:
+            return problem(400, str(error))
+
+    def _preview(self, _: Request, body: dict[str, Any]) -> Response:
+        try:
+            return JSONResponse(self.mappings.preview(_given(body), body["count"]))
+        except NinefoldError as error:
+            return problem(400, str(error))
+
+    def _reread(self, _: Request, body: dict[str, Any]) -> Response:
+        reasons = {"the mapping gives no title": 1}
+        return JSONResponse({"read": 94, "replaced": 90, "superseded": 3, "unreadable": 1, "reasons": reasons})
+
+    def _source_kinds(self, _: Request) -> Response:
+        return JSONResponse(fake_sources.source_kinds())
+
+    def _check(self, _: Request, body: dict[str, Any]) -> Response:
+        if body["settings"].get("host") == "nowhere":
+            return problem(503, "MQTT cannot be reached: connection refused")
+        return JSONResponse(fake_sources.attempt(self.now))
 
     def _quarantined(self, request: Request) -> Response:
         source = request.query_params.get("source", "")

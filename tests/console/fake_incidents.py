@@ -329,7 +329,12 @@ SERIES = (
     ("1006", "kafka.consumer.lag", "{messages}", "kafka-main"),
     ("1007", "http.server.request.count", "{requests}/s", "edge-gateway"),
     ("1008", "system.disk.free", "By", "warehouse-etl"),
+    ("1009", "shop.baskets", "{basket(s", "checkout"),
+    ("1010", "shop.orders", "{orders}/min", "checkout"),
+    ("1011", "http.server.request.duration.p50", "ms", "payments"),
 )
+_SLOW = {"1010": 300}
+"""Series that are measured seldom: seconds between two samples."""
 
 
 _SHAPE = {
@@ -338,6 +343,9 @@ _SHAPE = {
     "1003": (44, 9, 61),
     "1004": (0.4, 0.12, 7.1),
     "1005": (410e6, 30e6, 620e6),
+    "1009": (12, 3, 20),
+    "1010": (310, 60, 90),
+    "1011": (61, 9, 90),
     "1006": (900, 220, 5200),
     "1007": (830, 170, 410),
     "1008": (64e9, 2e9, 60e9),
@@ -359,11 +367,12 @@ def series() -> list[Json]:
     ]
 
 
-def points(key: str, start: float, end: float, wanted: int, trouble: tuple[float, float]) -> Json:
-    """A daily wave with noise, its band, and a burst during the `trouble` window (epoch seconds)."""
+def points(key: str, start: float, end: float, wanted: int, trouble: tuple[float, float], each: int = 0) -> Json:
+    """A daily wave with noise, its band, and a burst during the `trouble` window (epoch seconds); `each`: a point so often."""
     _, name, unit, where = next(row for row in SERIES if row[0] == key)
     level, wave, peak = _SHAPE[key]
-    step = max(5.0, (end - start) / wanted)
+    apart = float(_SLOW.get(key, 5))
+    step = float(each) or max(apart, (end - start) / wanted)
     chance = random.Random(int(key))
     times, values, lows, highs, centres = [], [], [], [], []
     at = start
@@ -380,13 +389,24 @@ def points(key: str, start: float, end: float, wanted: int, trouble: tuple[float
         highs.append(round(centre + wave * 0.5, 4))
         at += step
     moment = datetime.fromtimestamp
+    measured = [not each or i % max(1, round(apart / each)) == 0 for i in range(len(times))]
+    last = max((i for i, was in enumerate(measured) if was), default=0)
+    for i in (i for i in range(last) if not measured[i]):
+        before = max(j for j in range(i) if measured[j])
+        after = min(j for j in range(i, last + 1) if measured[j])
+        values[i] = values[before] + (values[after] - values[before]) * (i - before) / (after - before)
+    del times[last + 1 :], values[last + 1 :], centres[last + 1 :], lows[last + 1 :], highs[last + 1 :], measured[last + 1 :]
     return {
         "series": key,
         "name": name,
         "unit": unit,
         "entity": entity(where),
         "time": times,
+        "kind": "gauge",
         "value": values,
+        "low": values,
+        "high": values,
+        "measured": measured,
         "lower": lows,
         "upper": highs,
         "centre": centres,
@@ -401,5 +421,6 @@ def points(key: str, start: float, end: float, wanted: int, trouble: tuple[float
         ],
         "changes": [{"time": rfc(moment(trouble[0] - 240, UTC)), "title": "deploy 2026.11.3 of payment-gateway"}],
         "samples": len(times) * 3,
-        "step_s": step,
+        "step_s": apart if each else step,
+        "resolution": "1m" if end - start > 43_200 else "raw",
     }

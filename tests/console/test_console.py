@@ -24,10 +24,21 @@ PAGES = {
     "/incidents/INC-8140/alerts": "INC-8140",
     "/incidents/INC-8140/why": "INC-8140",
     "/explore?series=1001&series=1005&range=6h": "Explore",
+    "/explore?series=1009": "Explore",
+    "/explore?series=1001&series=1010&series=1004&chart=one&step=1m": "Explore",
     "/workflows": "Workflows",
     "/workflows/roll-back-deploy": "roll-back-deploy",
     "/runs/88": "Run 88",
     "/sources": "Sources",
+    "/sources?connect=mqtt": "Sources",
+    "/sources/deploys": "deploys",
+    "/sources/deploys/watch": "deploys",
+    "/sources/deploys/models": "deploys",
+    "/sources/deploys/mapping": "deploys",
+    "/sources/billing.csv": "billing.csv",
+    "/sources/billing.csv/models": "billing.csv",
+    "/sources/billing.csv/watch": "billing.csv",
+    "/sources/billing.csv/mapping": "billing.csv",
     "/query": "Query",
     "/roadmap/4": "Roadmap",
     "/nowhere": "Not found",
@@ -61,6 +72,12 @@ def test_every_page_loads_without_a_complaint_and_asks_nobody_else(server: FakeS
     expect(page.locator("h1")).to_contain_text(title)
     assert page.complaints == []
     assert {urlsplit(url).netloc for url in asked} == {urlsplit(server.url).netloc}
+
+
+def test_an_address_that_is_badly_written_is_not_a_white_page(server: FakeServer, visit: Open) -> None:
+    page = visit(server, "/incidents/50%")
+    expect(page.locator(".shell")).to_be_visible()
+    expect(page.locator("h1")).to_be_visible()
 
 
 def test_every_page_names_the_nine_steps_in_order(server: FakeServer, visit: Open) -> None:
@@ -349,11 +366,13 @@ def test_everybody_can_read_every_page(serve: Serve, visit: Open, theme: str) ->
         for path in paths:
             page.goto(server_.url + path)
             found += [f"{path} {line}" for line in violations(quiet(page))]
-    for keys, what in ((["Control+k"], "palette"), (["?"], "help"), (["w"], "run"), (["r"], "resolve"), (["g", "s", "c"], "connect")):
-        for key in keys:
-            page.keyboard.press(key)
+    for key, what in (("Control+k", "palette"), ("?", "help"), ("w", "run"), ("r", "resolve"), ("c", "connect")):
+        if what == "connect":
+            page.goto(f"{server.url}/sources")
+            settled(page)
+        page.keyboard.press(key)
         page.get_by_role("dialog").wait_for()
-        found += [f"{what} {line}" for line in violations(page)]
+        found += [f"{what} {line}" for line in violations(quiet(page))]
         page.keyboard.press("Escape")
     found += [f"login {line}" for line in violations(visit(server, "/login", theme, signed_in=False))]
     assert found == []

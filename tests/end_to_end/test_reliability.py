@@ -133,7 +133,9 @@ def test_a_store_that_stands_still_is_waited_for(make_program: Any, clickhouse: 
     refusal = until(sender.refused, 60, "the refusal by a full journal")
     assert "store" in refusal.text
     assert int(refusal.headers["retry-after"]) >= 1
-    lag = [line for line in program.http.get("/metrics").text.splitlines() if line.startswith('ninefold_journal_lag_batches{reader="store"}')]
+    lag = [
+        line for line in program.http.get("/metrics").text.splitlines() if line.startswith('ninefold_journal_lag_batches{reader="store"}')
+    ]
     assert float(lag[0].split()[-1]) >= 20
     assert "store" in until(lambda: ready(program), 30, "/-/ready to name the store")
     clickhouse.process.send_signal(signal.SIGCONT)

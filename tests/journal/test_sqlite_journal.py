@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -92,6 +93,34 @@ def test_a_full_journal_refuses_and_recovers(tmp_path: Path) -> None:
         journal.commit("a", 1).result()
     journal.append([event("more")]).result()
     assert names(journal.read(1)) == ["own", "more"]
+    journal.close()
+
+
+def test_a_full_journal_names_the_reader_that_holds_it(tmp_path: Path) -> None:
+    meter = Meter()
+    journal = SqliteJournal(tmp_path / "journal.db", ("quick", "slow"), 10_000, meter)
+    assert journal.problem == ""
+    journal.append([event("big", "x" * 20_000)]).result()
+    journal.commit("quick", 1).result()
+    assert "the reader slow is 1 batches behind" in journal.problem
+    with pytest.raises(Unavailable, match="reader slow"):
+        journal.append([event("more")])
+    assert 'ninefold_journal_lag_batches{reader="slow"} 1.0' in meter.text()
+    assert 'ninefold_journal_lag_batches{reader="quick"} 0.0' in meter.text()
+    journal.close()
+
+
+def test_a_damaged_batch_is_passed_over_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, meter = tmp_path / "journal.db", Meter()
+    journal = SqliteJournal(path, ("a",), 1 << 30, meter)
+    journal.append([event("0"), event("1"), event("2"), event("3")]).result()
+    with sqlite3.connect(path) as damage:
+        damage.execute("update log set blob = zeroblob(length(blob)) where position in (1, 2)")
+    damage.close()
+    assert names(journal.read(0)) == ["2", "3"]
+    assert names(journal.read(0, limit=1)) == ["2"]  # two that cannot be read are not the end
+    assert "ninefold_journal_lost_batches_total 2.0" in meter.text()
+    assert sum("is lost" in record.message for record in caplog.records) == 2
     journal.close()
 
 

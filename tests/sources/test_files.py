@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ninefold.ground.clock import parse
@@ -212,6 +212,7 @@ def test_however_text_is_cut_into_blocks_its_rows_are_the_same(lines: list[str],
     assert in_blocks(format_, data, block) == in_blocks(format_, data, len(data) + 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.text('a \t\n\u2028,"1', max_size=10), min_size=1, max_size=3), max_size=20), st.integers(1, 40))
 def test_however_a_csv_is_cut_into_blocks_its_rows_are_the_same(table: list[list[str]], block: int) -> None:
     out = io.StringIO()

@@ -139,6 +139,13 @@ def test_parquet_values_that_json_has_not(tmp_path: Path) -> None:
     assert (row["body"], row["time"].value) == ("x", 1795000000123456789)
 
 
+def test_text_in_parquet_that_is_not_utf8_is_kept_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"message": pa.array([b"caf\xe9"]).view(pa.string())}), path)
+    (row,) = rows(list(read_file(path, "parquet", "file", "", RECEIVED)), "log")
+    assert row["body"] == "caf\ufffd"
+
+
 def test_damage_in_parquet_is_told_in_words(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     pq.write_table(pa.table({"message": ["x"]}), path)
@@ -151,8 +158,9 @@ def test_damage_in_parquet_is_told_in_words(tmp_path: Path) -> None:
         Parquet(tmp_path / "none", False, "", "file", "")
 
 
-def test_a_damaged_batch_in_quarantine_stays_there() -> None:
-    table = pa.table({"source": ["s"], "signal": ["log"], "format": ["batch.log"], "payload": [b"{}"]})
+@pytest.mark.parametrize(("format_", "payload"), [("batch.log", b"{}"), ("rows.log", b'[{"time":1795000000000000000000}]')])
+def test_what_is_damaged_in_quarantine_stays_there(format_: str, payload: bytes) -> None:
+    table = pa.table({"source": ["s"], "signal": ["log"], "format": [format_], "payload": [payload]})
     (batch,) = replay.batches(table, RECEIVED)
     assert batch.signal == "quarantine"
 

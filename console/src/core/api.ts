@@ -56,6 +56,9 @@ export const get = <T>(path: string, abort?: AbortSignal): Promise<T> => request
 /** POST a JSON body to a path below /api/v1. */
 export const post = <T>(path: string, body: unknown): Promise<T> => request('POST', path, body) as Promise<T>
 
+/** PUT a JSON body to a path below /api/v1. */
+export const put = <T>(path: string, body: unknown): Promise<T> => request('PUT', path, body) as Promise<T>
+
 /** DELETE a path below /api/v1. */
 export const remove = (path: string): Promise<void> => request('DELETE', path) as Promise<void>
 

@@ -6,6 +6,7 @@ import { TOPICS, type Topic } from './types'
 
 const PING_MS = 5_000
 const PATIENCE_MS = 10_000
+const TOKEN_ENDED = 4401
 const BACK_OFF_MS = [300, 600, 1_200, 2_500, 5_000, 10_000]
 
 /** Milliseconds to the server and back; null while there is no connection. */
@@ -47,7 +48,7 @@ function connect(): void {
   const pinging = setInterval(() => opened.readyState === WebSocket.OPEN && ping(), PING_MS)
 
   opened.onopen = () => {
-    if (failures) announce()
+    announce() // what changed between a page's first look and now was told to nobody
     failures = 0
     ping()
   }
@@ -61,12 +62,13 @@ function connect(): void {
       announce(message.changes.map((change) => change.topic))
     }
   }
-  opened.onclose = () => {
+  opened.onclose = ({ code }) => {
     clearInterval(pinging)
     clearTimeout(deadline)
     if (socket !== opened) return
     distance.value = null
     socket = null
+    if (code === TOKEN_ENDED) void whoAmI().catch(() => undefined)
     const wait = BACK_OFF_MS[Math.min(failures++, BACK_OFF_MS.length - 1)] ?? 0
     retry = setTimeout(comeBack, wait * (0.75 + Math.random() / 2))
   }

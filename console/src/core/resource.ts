@@ -92,6 +92,21 @@ export function useResource<T>(path: string | null, ...topics: Topic[]): Loaded<
   return { data: found?.data.value, problem: found?.problem.value ?? null, reload: () => void found?.load() }
 }
 
+/** The answers of several paths, in their order; which ones may change from one drawing to the next. */
+export function useResources<T>(paths: readonly string[], ...topics: Topic[]): Loaded<T>[] {
+  const found = useMemo(() => paths.map((path) => resource<T>(path, topics)), [paths.join('\n')])
+  useEffect(() => {
+    for (const each of found) {
+      each.users++
+      void each.load()
+    }
+    return () => {
+      for (const each of found) each.users--
+    }
+  }, [found])
+  return found.map((each) => ({ data: each.data.value, problem: each.problem.value, reload: () => void each.load() }))
+}
+
 /** Put a fresh answer in place without asking, e.g. the one an action returned. */
 export function place<T>(path: string, change: (old: T) => T): void {
   const known = resources.get(path) as Resource<T> | undefined

@@ -37,7 +37,7 @@ export function startRouter(): void {
   document.addEventListener('click', (event) => {
     if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
     const link = (event.target as Element | null)?.closest('a')
-    if (!link || link.origin !== location.origin || link.target || link.hasAttribute('download') || /\.\w+$/.test(link.pathname)) return
+    if (!link || link.origin !== location.origin || link.target || link.hasAttribute('download') || /^\/[^/]+\.\w+$/.test(link.pathname)) return
     event.preventDefault()
     go(link.pathname + link.search)
   })

@@ -137,9 +137,13 @@ export interface Points {
   series: string
   name: string
   unit: string
+  kind: string
   entity: string
   time: number[]
   value: (number | null)[]
+  low: (number | null)[]
+  high: (number | null)[]
+  measured: boolean[]
   lower: (number | null)[]
   upper: (number | null)[]
   centre: (number | null)[]
@@ -147,6 +151,7 @@ export interface Points {
   changes: { time: string; title: string }[]
   samples: number
   step_s: number
+  resolution: 'raw' | '1m' | '1h'
 }
 
 export interface Source {

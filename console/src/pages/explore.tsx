@@ -1,4 +1,4 @@
-/** Explore: any series with the band it was expected in, several on one time axis. */
+/** Explore: any series with the band it was expected in; several below one another, or in one chart. */
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { query } from '../core/api'
 import { clockTime, entityName, epoch, unitName } from '../core/format'
@@ -6,13 +6,15 @@ import { useCommands } from '../core/keys'
 import { useResource } from '../core/resource'
 import { go, params, withParams } from '../core/router'
 import type { Items, Series } from '../core/types'
-import { Badge, Button, Empty, Key, Trouble, Waiting } from '../parts/bits'
+import { Badge, Button, Empty, Key, Pills, Trouble, Waiting } from '../parts/bits'
 import type { Window } from '../parts/chart'
 import { Lens } from '../parts/icons'
 import { Page } from '../parts/page'
 import { SeriesChart } from '../parts/series'
+import { Together } from '../parts/together'
 
 const RANGES: Record<string, number> = { '15m': 900, '1h': 3600, '6h': 21_600, '24h': 86_400, all: 0 }
+const STEPS: Record<string, number> = { 'as measured': 0, '1m': 60, '5m': 300, '1h': 3600 }
 const DEFAULT = '1h'
 const FRESH_S = 15
 const TYPING_MS = 150
@@ -40,15 +42,25 @@ function useView(): View {
 export function ExplorePage() {
   const chosen = params.value.getAll('series')
   const view = useView()
-  const [typed, type] = useState('')
-  const [asked, ask] = useState('')
+  const [typed, type] = useState(params.value.get('q') ?? '')
+  const [asked, ask] = useState(typed)
+  const together = params.value.get('chart') === 'one'
+  const stepName = params.value.get('step') ?? 'as measured'
+  const step = STEPS[stepName] ?? 0
   const field = useRef<HTMLInputElement>(null)
   useEffect(() => {
     const timer = setTimeout(() => ask(typed), TYPING_MS)
     return () => clearTimeout(timer)
   }, [typed])
   const found = useResource<Items<Series>>(query('series', { q: asked, limit: MANY }), 'source')
-  useCommands([{ key: '/', label: 'Search a series', run: () => field.current?.select() }], [])
+  const arrange = (one: boolean): void => go(withParams({ chart: one ? 'one' : null }))
+  useCommands(
+    [
+      { key: '/', label: 'Search a series', run: () => field.current?.select() },
+      { key: 'o', label: together ? 'Draw each series in a chart of its own' : 'Draw all series in one chart', run: () => arrange(!together) },
+    ],
+    [together],
+  )
 
   const show = (series: string[]): void => {
     const next = new URLSearchParams(params.value)
@@ -74,18 +86,12 @@ export function ExplorePage() {
               <Button onClick={() => go(withParams({ from: null, to: null, range: null }))}>Reset zoom</Button>
             </span>
           )}
-          <div class="pills" role="group" aria-label="Time range">
-            {Object.keys(RANGES).map((range) => (
-              <button
-                type="button"
-                class={range === view.range ? 'here' : ''}
-                aria-pressed={range === view.range}
-                onClick={() => go(withParams({ range: range === DEFAULT ? null : range, from: null, to: null }))}
-              >
-                {range}
-              </button>
-            ))}
-          </div>
+          <Pills
+            label="Time range"
+            items={Object.keys(RANGES)}
+            here={view.range}
+            choose={(range) => go(withParams({ range: range === DEFAULT ? null : range, from: null, to: null }))}
+          />
         </>
       }
     >
@@ -113,7 +119,30 @@ export function ExplorePage() {
           {!found.data && !found.problem && <Waiting what="the series" />}
         </section>
         <div class="explore-charts">
-          {chosen.map((series) => (
+          {chosen.length > 0 && (
+            <div class="explore-bar">
+              <Pills label="Charts" items={['stacked', 'one chart']} here={together ? 'one chart' : 'stacked'} choose={(name) => arrange(name === 'one chart')} />
+              <Key>o</Key>
+              <span class="push soft">A point each</span>
+              <Pills
+                label="Time between points"
+                items={Object.keys(STEPS)}
+                here={stepName}
+                choose={(name) => go(withParams({ step: STEPS[name] ? name : null }))}
+              />
+            </div>
+          )}
+          {together && chosen.length > 0 && (
+            <Together
+              series={chosen}
+              window={view.window}
+              step={step}
+              onZoom={zoom}
+              onRemove={toggle}
+              every={view.range === 'all' ? FRESH_S : 0}
+            />
+          )}
+          {!together && chosen.map((series) => (
             <SeriesChart
               key={series}
               series={series}
@@ -123,6 +152,7 @@ export function ExplorePage() {
               onZoom={zoom}
               onRemove={() => toggle(series)}
               details
+              step={step}
               every={view.range === 'all' ? FRESH_S : 0}
             />
           ))}

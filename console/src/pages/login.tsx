@@ -57,7 +57,7 @@ export function LoginPage({ said }: { said: string }) {
           Ninefold printed a token when it started for the first time. On the machine it runs on, make another one with
         </p>
         <pre tabIndex={0} aria-label="Command to run there">
-          ninefold token create my-name --role operator
+          ninefold token create my-name --role operator --data ninefold-data
         </pre>
       </form>
     </main>

@@ -7,7 +7,7 @@ import { refresh, useResource } from '../core/resource'
 import { go, params, withParams } from '../core/router'
 import type { Items, Quarantined, Source } from '../core/types'
 import { Age, At, Badge, Button, Empty, Section, Trouble, Waiting } from '../parts/bits'
-import { Dialog } from '../parts/dialog'
+import { ConnectDialog } from '../parts/connect'
 import { Shape, type Health } from '../parts/icons'
 import { Page } from '../parts/page'
 import { Connect } from '../parts/snippets'
@@ -19,13 +19,14 @@ const SIGNALS = Object.keys(HEADS)
 
 export function SourcesPage() {
   const { data, problem, reload } = useResource<Items<Source>>('sources', 'source', 'quarantine')
-  const [connecting, connect] = useState(false)
-  useCommands([{ key: 'c', label: 'Connect a source', run: () => connect(true) }], [])
+  const connecting = params.value.get('connect')
+  const connect = (kind: string | null): void => go(withParams({ connect: kind }), connecting !== null)
+  useCommands([{ key: 'c', label: 'Connect a source', run: () => connect('any') }], [])
   return (
     <Page
       title="Sources"
       controls={
-        <Button kind="primary" hint="c" onClick={() => connect(true)}>
+        <Button kind="primary" hint="c" onClick={() => connect('any')}>
           Connect a source
         </Button>
       }
@@ -40,15 +41,17 @@ export function SourcesPage() {
       )}
       {data && data.items.length > 0 && <Table sources={data.items} />}
       {data && data.items.length > 0 && <Quarantine />}
-      {connecting && (
-        <Dialog title="Connect a source" onClose={() => connect(false)} wide>
-          <p class="soft">A token with the role ingest is enough: ninefold token create my-prometheus --role ingest</p>
-          <Connect />
-        </Dialog>
-      )}
+      {connecting && <ConnectDialog kind={connecting} choose={connect} onClose={() => connect(null)} />}
     </Page>
   )
 }
+
+/** How a source is doing, as shape and word. */
+export const SourceState = ({ state }: { state: Source['state'] }) => (
+  <span class={`state ${STATE[state]}`}>
+    <Shape health={STATE[state]} size={9} label={state} /> {state}
+  </span>
+)
 
 function rate(perSecond: number): string {
   if (perSecond === 0) return '0/s'
@@ -79,12 +82,13 @@ function Table({ sources }: { sources: readonly Source[] }) {
             {sources.map((source) => (
               <tr key={source.name}>
                 <td>
-                  <strong>{source.name}</strong> <span class="soft">{source.kind}</span>
+                  <a href={`/sources/${encodeURIComponent(source.name)}`}>
+                    <strong>{source.name}</strong>
+                  </a>{' '}
+                  <span class="soft">{source.kind}</span>
                 </td>
                 <td>
-                  <span class={`state ${STATE[source.state]}`}>
-                    <Shape health={STATE[source.state]} size={9} label={source.state} /> {source.state}
-                  </span>
+                  <SourceState state={source.state} />
                 </td>
                 {shown.map((signal) => {
                   const flow = source.signals[signal]

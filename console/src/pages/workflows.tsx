@@ -137,7 +137,7 @@ export function WorkflowPage({ name }: { name: string }) {
       heading={<Crumbs name={name} />}
       controls={
         workflow && (
-          <Button kind="primary" disabled={!mayAct() || !workflow.enabled || Boolean(workflow.problem)} onClick={() => ask(true)}>
+          <Button kind="primary" disabled={!mayAct() || !workflow.enabled || workflow.mode === 'observe' || Boolean(workflow.problem)} onClick={() => ask(true)}>
             Run
           </Button>
         )

@@ -62,7 +62,7 @@ export function IncidentActions({ incident, full }: { incident: Incident; full?:
 
 function RunDialog({ incident, onClose }: { incident: Incident; onClose: () => void }) {
   const { data, problem } = useResource<Items<Workflow>>('workflows')
-  const usable = data?.items.filter((workflow) => workflow.enabled && !workflow.problem) ?? []
+  const usable = data?.items.filter((workflow) => workflow.enabled && !workflow.problem && workflow.mode !== 'observe') ?? []
   const run = (name: string): void => {
     onClose()
     void attempt(

@@ -78,6 +78,19 @@ export function Button(props: {
   )
 }
 
+/** A choice of one of a few words. */
+export function Pills({ label, items, here, choose }: { label: string; items: readonly string[]; here: string; choose: (item: string) => void }) {
+  return (
+    <div class="pills" role="group" aria-label={label}>
+      {items.map((item) => (
+        <button type="button" class={item === here ? 'here' : ''} aria-pressed={item === here} onClick={() => choose(item)}>
+          {item}
+        </button>
+      ))}
+    </div>
+  )
+}
+
 /** Text to take away, with a button that copies it. */
 export function Copyable({ text, label }: { text: string; label: string }) {
   const [copied, setCopied] = useState(false)

@@ -21,17 +21,30 @@ export interface ChartProps {
   onZoom?: (window: Window) => void
 }
 
-const AXIS_FONT = '11px "Inter Variable", sans-serif'
-const TOP = 20
+export const AXIS_FONT = '11px "Inter Variable", sans-serif'
+export const TOP = 20
+export const DOTS = [1.5, 3.5]
 const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power)
-const STEPS = [1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000]
+export const STEPS = [1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000]
 
-type Column = (number | null)[]
+export type Column = (number | null)[]
 
-/** The values outside the band, with their neighbours, so that a lone point still draws a stroke. */
-export function outside({ value, lower, upper }: Points): { line: Column; since: number } {
-  const out = value.map((v, i) => v !== null && ((upper[i] ?? Infinity) < v || (lower[i] ?? -Infinity) > v))
-  const line = value.map((v, i) => (out[i] || out[i - 1] || out[i + 1] ? v : null))
+/** Whether anything of it was not measured but lies between two measurements. */
+export const interpolates = ({ measured, value }: Points): boolean => measured.some((was, i) => !was && value[i] !== null)
+
+/** The line as it was measured, and the stretches between measurements, which are drawn thinner and dotted. */
+export function strokes({ value, measured }: Points): { solid: Column; between: Column } {
+  return {
+    solid: value.map((v, i) => (measured[i] === false ? null : v)),
+    between: value.map((v, i) => (measured[i] === false || measured[i - 1] === false || measured[i + 1] === false ? v : null)),
+  }
+}
+
+/** The measured values outside the band, with their neighbours, so that a lone point still draws a stroke. */
+export function outside({ value, lower, upper, measured }: Points): { line: Column; since: number } {
+  const out = value.map((v, i) => v !== null && measured[i] !== false && ((upper[i] ?? Infinity) < v || (lower[i] ?? -Infinity) > v))
+  const line = value.map((v, i) => (measured[i] !== false && (out[i] || out[i - 1] || out[i + 1]) ? v : null))
+  for (let i = 1; i < out.length; i++) if (measured[i] === false) out[i] = out[i - 1] ?? false // what lies between is taken as what was measured before
   return { line, since: out.lastIndexOf(true) < 0 ? -1 : start(out) }
 }
 
@@ -41,9 +54,13 @@ function start(out: boolean[]): number {
   return index
 }
 
-const columns = (points: Points): uPlot.AlignedData => [points.time, points.upper, points.lower, points.value, outside(points).line]
+function columns(points: Points): uPlot.AlignedData {
+  const { solid, between } = strokes(points)
+  return [points.time, points.upper, points.lower, between, solid, outside(points).line]
+}
 
-function ticks(_: uPlot, splits: number[]): string[] {
+/** How times stand below a chart. */
+export function ticks(_: uPlot, splits: number[]): string[] {
   const step = (splits[1] ?? 0) - (splits[0] ?? 0)
   let day = ''
   return splits.map((at) => {
@@ -80,16 +97,16 @@ function options(props: ChartProps, width: number, legend: HTMLElement, current:
         size: 62,
         gap: 8,
         space: 34,
-        ...(isBytes(points.unit) ? { incrs: BYTE_STEPS } : {}),
-        values: (_, splits) => splits.map((v) => amount(v, points.unit).replace(new RegExp(` ${unitName(points.unit)}$`), '')),
+        ...measure(points.unit),
       },
     ],
     series: [
       {},
       { stroke: 'transparent', points: { show: false } },
       { stroke: 'transparent', points: { show: false } },
-      { stroke: colour('accent'), width: 1.5, points: { show: false } },
-      { stroke: colour('critical'), width: 2, points: { show: false } },
+      { stroke: colour('accent'), width: 1, dash: DOTS, points: { show: false } },
+      { stroke: colour('accent'), width: 1.5, points: { show: () => interpolates(current().points), size: 5, fill: colour('accent') } },
+      { stroke: colour('critical'), width: 2, points: { show: () => interpolates(current().points), size: 6, fill: colour('critical') } },
     ],
     bands: [{ series: [1, 2], fill: colour('band') }],
     hooks: {
@@ -107,16 +124,36 @@ function options(props: ChartProps, width: number, legend: HTMLElement, current:
   }
 }
 
+/** How the values of a unit stand beside a chart. */
+export const measure = (unit: string): Pick<uPlot.Axis, 'incrs' | 'values'> => ({
+  ...(isBytes(unit) ? { incrs: BYTE_STEPS } : {}),
+  values: (_, splits) => splits.map((v) => bare(amount(v, unit), ` ${unitName(unit)}`)),
+})
+
+/** An amount without its unit, which may hold any characters its sender likes. */
+const bare = (text: string, unit: string): string => (text.endsWith(unit) ? text.slice(0, -unit.length) : text)
+
 function under(plot: uPlot, points: Points): string {
   const i = plot.cursor.idx
   if (i === null || i === undefined) return ''
-  const [time, low, high] = [points.time[i], points.lower[i], points.upper[i]]
+  const [time, lower] = [points.time[i], points.lower[i]]
   if (time === undefined) return ''
-  const band = low === null || low === undefined ? '' : ` · expected ${amount(low, points.unit)} to ${amount(high, points.unit)}`
-  return `${clockTime(time)} · ${amount(points.value[i], points.unit)}${band}`
+  const band = lower === null || lower === undefined ? '' : ` · expected ${amount(lower, points.unit)} to ${amount(points.upper[i], points.unit)}`
+  return `${clockTime(time)} · ${told(points, i)}${band}`
 }
 
-function drawMarks(plot: uPlot, points: Points): void {
+/** One point in words: its value, what it stands for, and whether it was measured. */
+export function told(points: Points, i: number): string {
+  const { unit, value, low, high, measured } = points
+  if (value[i] === null || value[i] === undefined) return 'nothing was measured'
+  const text = amount(value[i], unit)
+  if (measured[i] === false) return `${text} · interpolated, not measured`
+  const spread = low[i] === high[i] ? '' : ` (${amount(low[i], unit)} to ${amount(high[i], unit)})`
+  return `${text}${spread}${interpolates(points) ? ' · measured' : ''}`
+}
+
+/** Findings as a line at the foot of a chart, changes as marks across it. */
+export function drawMarks(plot: uPlot, points: Pick<Points, 'findings' | 'changes'>): void {
   const { ctx, bbox } = plot
   const ratio = devicePixelRatio
   const at = (seconds: number): number => plot.valToPos(seconds, 'x', true)

@@ -3,7 +3,14 @@ import type { ComponentChildren } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import { Close } from './icons'
 
-export function Dialog({ title, onClose, children, wide }: { title: string; onClose: () => void; children: ComponentChildren; wide?: boolean }) {
+interface DialogProps {
+  title: string
+  onClose: () => void
+  children: ComponentChildren
+  size?: 'wide' | 'huge'
+}
+
+export function Dialog({ title, onClose, children, size }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null)
   useEffect(() => {
     const before = document.activeElement
@@ -16,7 +23,7 @@ export function Dialog({ title, onClose, children, wide }: { title: string; onCl
   return (
     <dialog
       ref={element}
-      class={wide ? 'wide' : ''}
+      class={size ?? ''}
       aria-label={title}
       onClose={onClose}
       onClick={(event) => event.target === element.current && onClose()}

@@ -1,11 +1,11 @@
 /** One series on the screen: its name, its chart, what was found in it. */
 import { useEffect, useRef } from 'preact/hooks'
 import { query } from '../core/api'
-import { clockTime, entityName, epoch, unitName } from '../core/format'
+import { clockTime, entityName, epoch, plural, span, unitName } from '../core/format'
 import { useResource } from '../core/resource'
 import type { Points } from '../core/types'
 import { Empty, Trouble, Waiting } from './bits'
-import { Chart, outside, type Window } from './chart'
+import { Chart, interpolates, outside, type Window } from './chart'
 import { Close, healthOf, Shape } from './icons'
 
 interface SeriesChartProps {
@@ -19,11 +19,28 @@ interface SeriesChartProps {
   onZoom?: (window: Window) => void
   onRemove?: () => void
   details?: boolean
+  /** Seconds between two points, measured or not; 0 draws what is there. */
+  step?: number
   /** Seconds between looks for new points; 0 looks once. */
   every?: number
 }
 
 const rfc = (seconds: number | undefined): string | null => (seconds === undefined ? null : new Date(seconds * 1000).toISOString())
+
+/** Where the points of a series over a window are asked. */
+export const pointsPath = (series: string, window: Partial<Window>, step = 0): string =>
+  query(`series/${encodeURIComponent(series)}/points`, { from: rfc(window.from), to: rfc(window.to), points: 600, step: step || null })
+
+const READ = { raw: '', '1m': 'means of minutes', '1h': 'means of hours' } as const
+
+/** How fine the data are: what was read, how far apart, and how much of it lies between measurements. */
+export function grain(points: Points): string {
+  const apart = points.step_s ? `every ${span(points.step_s)}` : ''
+  const read = READ[points.resolution] || (apart && `measured ${apart}`)
+  const drawn = points.value.filter((v) => v !== null).length
+  const between = points.value.filter((v, i) => v !== null && !points.measured[i]).length
+  return between ? `${read} · ${between} of ${plural(drawn, 'point')} interpolated` : read
+}
 
 function said(points: Points): string {
   const { since } = outside(points)
@@ -34,7 +51,7 @@ function said(points: Points): string {
 /** Fetches and draws a series over a window of time. */
 export function SeriesChart(props: SeriesChartProps) {
   const { series, window, height = 190 } = props
-  const path = query(`series/${encodeURIComponent(series)}/points`, { from: rfc(window.from), to: rfc(window.to), points: 600 })
+  const path = pointsPath(series, window, props.step)
   const { data, problem, reload } = useResource<Points>(path)
   const last = useRef<Points | undefined>(undefined)
   if (data) last.current = data
@@ -68,6 +85,7 @@ export function SeriesChart(props: SeriesChartProps) {
           </span>
         )}
         {unit && !props.title?.endsWith(unit) && <span class="soft">{unit}</span>}
+        {(props.details || interpolates(points) || points.resolution !== 'raw') && points.time.length > 0 && <span class="soft grain">{grain(points)}</span>}
         <span class="out">{said(points)}</span>
         {props.onRemove && (
           <button type="button" class="icon-button push" aria-label={`Remove ${name}`} onClick={props.onRemove}>
@@ -92,7 +110,8 @@ export function SeriesChart(props: SeriesChartProps) {
   )
 }
 
-function Marks({ points, window }: { points: Points; window: Window }) {
+/** What was found and what changed in the time, as a list. */
+export function Marks({ points, window }: { points: Pick<Points, 'findings' | 'changes'>; window: Window }) {
   const findings = points.findings.filter(({ time, until }) => epoch(time) <= window.to && (!until || epoch(until) >= window.from))
   const changes = points.changes.filter(({ time }) => epoch(time) <= window.to && epoch(time) >= window.from)
   if (!findings.length && !changes.length) return null

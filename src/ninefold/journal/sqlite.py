@@ -13,10 +13,13 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from secrets import token_hex
+
+import pyarrow as pa
 
 from ninefold.ground.errors import Unavailable
 from ninefold.ground.log import get
@@ -86,13 +89,26 @@ class SqliteJournal:
         self._received = meter.counter("ninefold_journal_received_total", "Rows made durable, by signal and source.")
         self._commit_s = meter.histogram("ninefold_journal_commit_seconds", "Duration of one group commit.")
         self._depth = meter.gauge("ninefold_journal_size_bytes", "Bytes waiting for the slowest reader.")
+        self._damaged: set[int] = set()
+        self._lost = meter.counter("ninefold_journal_lost_batches_total", "Batches that could not be read back from the disk.")
+        self._behind = meter.gauge("ninefold_journal_lag_batches", "Batches between a reader's committed position and the head.")
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be appended now, with the reader that is furthest behind when it is full; empty when all is well."""
+        if self._error:
+            return f"nothing can be written to {self._path}: {self._error}"
+        if self._size <= self._limit:
+            return ""
+        slowest = min(self._readers, key=self._readers.__getitem__, default="nobody")
+        return f"the journal is full because the reader {slowest} is {self._head - self._readers.get(slowest, 0)} batches behind"
 
     def append(self, batches: Sequence[Batch]) -> Future[int]:
         """Queue batches for the next group commit; see `plugin.Journal.append`."""
         if self._size > self._limit:
-            raise Unavailable("the journal is full because the store is behind; send again later", retry_after_s=5)
+            raise Unavailable(f"{self.problem}; send again later", retry_after_s=5)
         if self._in_flight > _IN_FLIGHT_LIMIT_BYTES:
             raise Unavailable("the journal is busy; send again later", retry_after_s=1)
         return self._submit(_job(batches))
@@ -111,12 +127,19 @@ class SqliteJournal:
             (after, *signals, limit),
         )
         found: list[Batch] = []
+        last = after
         for position, signal, source, received, blob in rows:
-            found.append(Batch(signal, source, received, from_ipc(blob), position))
+            last = position
+            try:
+                found.append(Batch(signal, source, received, from_ipc(blob), position))
+            except (pa.ArrowException, ValueError, OSError) as error:
+                self._lose(position, signal, source, error)
             size_bytes -= len(blob)
             if size_bytes <= 0:
                 break
         rows.close()
+        if not found and last > after:  # nothing but damage: an empty answer would say that there is nothing more
+            return self.read(last, limit, signals, size_bytes)
         return found
 
     def position(self, reader: str) -> int:
@@ -163,6 +186,15 @@ class SqliteJournal:
             self._jobs.put(job)
         return job.done
 
+    def _lose(self, position: int, signal: str, source: str, error: Exception) -> None:
+        """Pass over a batch whose bytes on disk are damaged, and say so once."""
+        with self._guard:
+            known = position in self._damaged
+            self._damaged.add(position)
+        if not known:
+            self._lost.add()
+            _log.error("batch %d (%s from %s) is damaged in %s and is lost: %s", position, signal, source, self._path, error)
+
     def _run(self) -> None:
         while True:
             try:
@@ -203,10 +235,14 @@ class SqliteJournal:
             freed = self._trim(started)
             write.execute("commit")
         except Exception as error:  # noqa: BLE001 - whatever it is, everybody who waits is told, and the only writer lives on
-            if write.in_transaction:
-                write.execute("rollback")
+            with suppress(sqlite3.Error):  # a disk that fails may refuse this as well; the next "begin" tells
+                if write.in_transaction:
+                    write.execute("rollback")
             self._fail(group, error)
             return
+        if self._error:
+            _log.info("%s can be written again", self._path)
+            self._error = ""
         self._size += sum(job.size for job in group) - freed
         for job in group:
             if job.reader:
@@ -216,6 +252,8 @@ class SqliteJournal:
         with self._arrived:
             self._head = head
             self._arrived.notify_all()
+        for name, position in self._readers.items():
+            self._behind.set(float(head - position), reader=name)
         self._settle(group)
         self._commit_s.observe(time.monotonic() - started)
         self._depth.set(self._size)

@@ -52,26 +52,19 @@ class Parquet:
             table = self._file.read_row_group(group)
             if self._metrics is not None:
                 return self._metrics.take(_texts(table), [], received)
-            rows = _told(table).to_pylist()
-        except (pa.ArrowException, OSError) as error:
+            rows = [_plain(row) for row in _told(table).to_pylist()]
+            payloads = [orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS) for row in rows]
+        except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:  # also values that neither Python nor JSON has
             raise BadData(f"row group {group} cannot be read: {error}", str(group)) from None
-        payloads = [orjson.dumps(_plain(row), default=str) for row in rows]
         return self._records.take([(payload, orjson.loads(payload)) for payload in payloads], received)
 
 
 def _told(table: pa.Table) -> pa.Table:
-    """The table with its times as text: Python's own times end at microseconds."""
+    """The table with its times as text, as Python's own end at microseconds, and its texts as bytes, which need not be UTF-8."""
     for place, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
-    return table
-
-
-def _timeless(table: pa.Table) -> pa.Table:
-    """The table with its times as text, as finely as they are."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+        kind = pa.string() if pa.types.is_timestamp(field.type) else pa.binary() if pa.types.is_string(field.type) else None
+        if kind is not None:
+            table = table.set_column(place, field.name, table.column(place).cast(kind))
     return table
 
 

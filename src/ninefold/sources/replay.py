@@ -112,7 +112,7 @@ def _rows(signal: str, source: str, received: int, payload: bytes) -> Decoded:
             if signal == "metric" and row["value"] is None:  # JSON has no NaN
                 row["value"] = float("nan")
         return Decoded([batch_of(signal, source, received, rows)])
-    except (ValueError, TypeError, KeyError, AttributeError, pa.ArrowException) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, pa.ArrowException) as error:
         raise BadData(f"the rows cannot be read: {error}; correct them at their sender") from None
 
 
