@@ -1,4 +1,4 @@
-"""Remote write beside Prometheus and VictoriaMetrics: the same bytes, one sender, on the same machine; and hundreds of thousands of active series.
+"""Remote write beside Prometheus and VictoriaMetrics: the same bytes, one sender, on the same machine; and memory with many series.
 
 ``python bench/ingest.py`` starts each program on a folder of its own, posts the same bodies one after the other over loopback and reads
 the CPU time of the program's process. Ninefold's time includes what the peers do not do: an fsync before each answer and detection on

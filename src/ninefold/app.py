@@ -135,7 +135,8 @@ class App:
 
     def problems(self) -> dict[str, str]:
         """What does not work right now: component -> the last error."""
-        return {follower.name: follower.problem for follower in self._followers if follower.problem} | self._faults
+        found = {follower.name: follower.problem for follower in self._followers if follower.problem} | self._faults
+        return found | ({"journal": self.journal.problem} if self.journal.problem else {})
 
     def _open(self) -> None:
         config = self.config

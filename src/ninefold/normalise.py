@@ -35,7 +35,7 @@ VERSION = "2"
 FUTURE = 86400 * SECOND
 """A record's time may be at most this far ahead of its receipt."""
 _BY, _MADE_OF, _MAPPED = "ninefold.normaliser", "ninefold.fingerprint", "ninefold.mapping"
-_TIMED = frozenset(("metric", "log", "span", "event"))
+_TIMED = frozenset(("metric", "exemplar", "histogram", "log", "span", "event"))
 _CACHE_BATCHES, _CACHE_BYTES = 64, 64 << 20
 _BAD_ROWS = 1000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 import pytest
 from operating import START, Operation, lines, tick
 
+from ninefold.catalogue.streams import WINDOW, Stream
 from ninefold.catalogue.watch import SourceWatch
 from ninefold.demo.recording import Recording
 from ninefold.ground.clock import SECOND, iso, parse
@@ -95,6 +97,61 @@ def test_a_new_level_that_lasts_becomes_usual(operation: Operation) -> None:
     assert told(events) == [("volume", "firing"), ("volume", "resolved")]
     assert "taken as usual" in events[-1]["title"]
     assert operation.play(2, lambda at: [lines("app", at, 400)]) == []
+
+
+def days(rows: Callable[[int], int], end: int, watch: SourceWatch | None = None) -> list[tuple[int, str, str]]:
+    """(day, what, status) of a source with so many rows in each window (numbered from the start) of some days."""
+    watch = watch or SourceWatch()
+    stream = watch._streams["app", "log"] = Stream("app", "log", START, START)
+    for _ in range(100):
+        stream.cadence.add(15.0)
+    found = []
+    for window in range(1, end * 288 + 1):
+        stream.rows = rows(window)
+        events = watch._close(window * WINDOW)
+        found += [(window // 288, event["attributes"]["what"], event["status"]) for event in events]
+    return found
+
+
+def test_day_and_night_are_usual_from_the_third_day_on() -> None:
+    rng = np.random.default_rng(3)
+
+    def office(window: int) -> int:
+        return int((5000 if 102 <= window % 288 < 246 else 300) * rng.uniform(0.9, 1.1))
+
+    assert [found for found in days(office, 42) if found[0] >= 2] == []
+    drop = 20 * 288 + 180
+    dropped = days(lambda window: office(window) // (10 if drop <= window < drop + 12 else 1), 28)
+    assert [found for found in dropped if found[0] >= 2] == [(20, "volume", "firing"), (20, "volume", "resolved")]
+    week = days(lambda window: office(window) if window // 288 % 7 < 5 else 300, 42)
+    assert [found for found in week if found[0] > 14] == [], "the weekend is known from the third week on"
+
+
+@pytest.mark.parametrize("change", [5, 10, 20])
+def test_a_lasting_level_is_told_once_whatever_season_is_known(change: int) -> None:
+    found = days(lambda window: 500 if window < change * 288 else 5000, 42)
+    assert found == [(change, "volume", "firing"), (change, "volume", "resolved")]
+
+
+def test_one_outage_does_not_blind_the_watch(operation: Operation) -> None:
+    operation.play(2, lambda at: [lines("app", at, 5)])
+    stream = operation.watch._streams["app", "log"]
+    limit = stream.limit_s()
+    operation.play(6)
+    operation.play(0.1, lambda at: [lines("app", at, 5)])
+    assert stream.limit_s() == limit == 120
+    operation.play(1.5, lambda at: [lines("app", at, 5)] if at // SECOND % 300 == 0 else [])
+    assert (stream.limit_s() or 0) > 300, "what is slow three times in a row is a new rhythm"
+
+
+def test_a_wrong_clock_is_told_once_until_it_is_right(operation: Operation) -> None:
+    def ahead(at: int) -> list[Batch]:
+        batch = points(at)
+        times = pa.array(np.full(400, at + 30 * SECOND)).cast(TIME)
+        return [Batch("metric", "prometheus", at, batch.rows.set_column(1, batch.rows.schema.field(1), times))]
+
+    assert told(operation.play(6, ahead)) == [("skew", "firing")]
+    assert told(operation.play(1, lambda at: [points(at)])) == [("skew", "resolved")]
 
 
 def test_lag_and_clock(operation: Operation) -> None:

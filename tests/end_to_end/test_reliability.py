@@ -1,5 +1,5 @@
-"""The whole program on a full disk, before a store that stands still, and after its journal's file was damaged: what was acknowledged
-is kept once, senders are told to wait, and nobody has to start anything again."""
+"""The whole program on a full disk and before a store that stands still: what was acknowledged is kept once, senders are told to wait,
+and nobody has to start anything again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from served import Program, until
 
 ROOT = Path(__file__).resolve().parents[2]
 CLICKHOUSE = os.environ.get("NINEFOLD_CLICKHOUSE_PYTHON", str(ROOT / ".venv-clickhouse" / "bin" / "python"))
-_PAD = "x" * 400
 
 
 class Sender:
@@ -29,7 +28,7 @@ class Sender:
         self.acknowledged: set[int] = set()
 
     def send(self) -> httpx.Response:
-        """One request of `size` records; what is refused is never sent again, so that it must not turn up."""
+        """One request of `size` records; what is refused is not sent again."""
         numbers = range(self.number, self.number + self.size)
         self.number += self.size
         records = [
@@ -54,7 +53,7 @@ class Sender:
         return sorted(int(row[0]) for row in rows)
 
     def expect_all(self, timeout_s: float = 60) -> None:
-        """Everything acknowledged is there, once; of the rest at most what was under way when the disk filled."""
+        """Everything acknowledged is there, and no number twice."""
         until(lambda: self.acknowledged <= set(self.stored()), timeout_s, "all that was acknowledged in the store")
         stored = self.stored()
         assert len(stored) == len(set(stored))

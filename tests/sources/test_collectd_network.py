@@ -13,6 +13,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from sockets import Journal, Meters, lent, make, rows, running, send, until
 from ninefold.ground.clock import SECOND
 from ninefold.ground.errors import ConfigError
 from ninefold.model.signal import Decoded
-from ninefold.sources import collectd_names
+from ninefold.sources import collectd_names, replay
 from ninefold.sources.collectd_network import CollectdNetwork, Guard, Packets
 
 RECEIVED = 1_795_351_600 * SECOND
@@ -156,6 +157,21 @@ def test_what_precedes_a_broken_part_is_kept(tail: bytes) -> None:
     assert sorted(values(decoded).values()) == [1, 2]
     (bad,) = rows(decoded, "quarantine")
     assert bad["payload"] == packet
+
+
+def test_what_is_in_quarantine_can_be_read_again_without_its_password() -> None:
+    good = said("p", "t", [(1, struct.pack("<d", 1))])
+    packet = good + part(1, b"0")
+    signed = part(0x200, hmac.digest(b"secret", b"u" + packet, hashlib.sha256) + b"u") + packet
+    decoded, _ = read([signed], "sign", USERS)
+    (batch,) = (batch for batch in decoded.batches if batch.signal == "quarantine")
+    (again,) = (found for found in replay.batches(pa.Table.from_batches([batch.rows]), 7) if found.signal == "quarantine")
+    assert again.rows.to_pylist()[0]["reason"] == batch.rows.to_pylist()[0]["reason"]
+    assert (again.rows.to_pylist()[0]["format"], again.rows.to_pylist()[0]["payload"]) == ("collectd_network", packet)
+    corrected = batch.rows.to_pylist()[0] | {"payload": good}
+    assert {found.signal for found in replay.batches(pa.Table.from_pylist([corrected]), 7)} == {"series", "metric"}
+    (sealed,) = replay.batches(pa.Table.from_pylist([corrected | {"payload": b"\x02\x10\0\x40\0\1u" + bytes(80)}]), 7)
+    assert "cannot be opened" in sealed.rows.to_pylist()[0]["reason"]
 
 
 @given(st.data())

@@ -19,6 +19,7 @@ from sockets import Journal, certificates, make, rows, running, until
 from ninefold.ground.clock import SECOND
 from ninefold.ground.errors import BadData, ConfigError
 from ninefold.model.signal import Decoded
+from ninefold.sources import fluent_forward
 from ninefold.sources.fluent_forward import Entries, FluentForward, FluentForwardConfig, Message, Session
 
 msgpack = pytest.importorskip("msgpack")
@@ -273,6 +274,17 @@ def test_over_tls(tmp_path: Path) -> None:
 def test_users_need_a_key() -> None:
     with pytest.raises(ConfigError, match="shared_key"):
         asyncio.run(make(FluentForward, {"port": 0, "users": {"u": "secret"}}).run(Journal().emit))
+
+
+def test_what_is_large_when_unpacked_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fluent_forward, "_PART_BYTES", 20_000)
+    entries = [[T, {"log": f"{i}" + "x" * 100}] for i in range(200)]
+    plain = b"".join(map(msgpack.packb, [*entries, [T, "no record"]]))
+    message = Message(msgpack.packb(["t", gzip.compress(plain), {"compressed": "gzip", "chunk": "c"}]), lambda answer: None)
+    parts = list(Entries().parts([message, message], [], "fluent", RECEIVED))
+    sizes = [len(rows(part, "log")) for part in parts]
+    assert (sum(sizes), max(sizes) < 60, sum(part.rejected for part in parts)) == (400, True, 2)
+    assert message.chunk == "c"
 
 
 def test_an_event_time_of_more_nanoseconds_than_a_second_has_is_none() -> None:

@@ -22,6 +22,7 @@ from ninefold.sources.graphite import Graphite
 from ninefold.sources.listening import Lines
 from ninefold.sources.otlp_grpc import OtlpGrpc
 from ninefold.sources.snmp import Snmp
+from ninefold.sources.statsd import Statsd
 from ninefold.sources.syslog import Syslog
 
 
@@ -32,7 +33,8 @@ def test_lines_cut_anywhere_are_the_same(lines: list[bytes], ended: bool, sizes:
     for size in [*sizes, len(stream)]:
         blocks += reader.feed(rest[:size])[0]
         rest = rest[size:]
-    blocks += reader.close()
+    assert reader.close() == []
+    blocks += reader.tail()
     found = [line for block in blocks for line in block.split(b"\n")]
     assert [line for line in found if line] == [line for line in lines if line]
 
@@ -40,8 +42,37 @@ def test_lines_cut_anywhere_are_the_same(lines: list[bytes], ended: bool, sizes:
 def test_a_line_has_a_limit() -> None:
     reader = Lines(limit=10)
     assert reader.feed(b"0123456789\n0123456789") == ([b"0123456789"], [])
+    assert reader.feed(b"x") == ([], [b"0123456789x"])
     with pytest.raises(BadData, match="longer than 10 bytes"):
         reader.feed(b"x")
+
+
+def test_good_lines_before_one_that_is_too_long_are_kept() -> None:
+    reader = Lines(limit=10)
+    assert reader.feed(b"a 1 1\nb 1 1\n" + b"x" * 11) == ([b"a 1 1\nb 1 1"], [b"x" * 11])
+    with pytest.raises(BadData, match="longer than 10 bytes"):
+        reader.feed(b"c 1 1\n")
+
+
+@pytest.mark.parametrize(("source", "line", "cut"), [(Graphite, b"a.b 5 1700000000\n", b"a.b 5 17000"), (Statsd, b"a.b:5|c\n", b"a.b:5|c")])
+def test_lines_that_are_cut_short_are_set_aside_and_those_before_are_kept(source: type[Source], line: bytes, cut: bytes) -> None:
+    async def scenario() -> None:
+        journal = Journal()
+
+        def aside() -> bytes:
+            return b"\n".join(row["payload"] for row in journal.rows("quarantine"))
+
+        async with running(make(source, {"port": 0}), journal) as listener:
+            for rest in (cut, b"x" * 70_000):
+                _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+                writer.write(line * 100 + rest)
+                await writer.drain()
+                writer.close()
+                await until(lambda rest=rest: rest[: 64 << 10] in aside())  # type: ignore[misc]
+        assert sum(row["value"] for row in journal.rows("metric")) == 1000
+        assert source is not Graphite or {row["time"] for row in journal.rows("metric")} == {1_700_000_000 * 10**9}
+
+    asyncio.run(scenario())
 
 
 def test_blocks_have_a_limit_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

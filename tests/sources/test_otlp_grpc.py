@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
-from sockets import Journal, Meters, certificates, lent, make, rows, running
+from sockets import Journal, Meters, certificates, lent, make, rows, running, until
 
 from ninefold.ground.clock import now
 from ninefold.ground.errors import ConfigError
+from ninefold.sources import otlp_grpc
 from ninefold.sources.otlp import Otlp
 from ninefold.sources.otlp_grpc import OtlpGrpc
 
@@ -105,6 +107,80 @@ def test_a_full_journal_asks_to_try_again_and_series_are_described_then(data: Pa
         assert {row["series"] for row in journal.rows("series")} == {row["series"] for row in journal.rows("metric")} != set()
 
     serve(scenario)
+
+
+def test_a_call_that_is_cancelled_while_it_is_decoded_describes_nothing_for_good(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp_grpc, "_INLINE_BYTES", 0)
+    begun, go_on, decode = threading.Event(), threading.Event(), Otlp.metrics
+
+    def slowly(self: Otlp, *arguments: Any) -> Any:
+        found = decode(self, *arguments)
+        begun.set()
+        go_on.wait(10)
+        return found
+
+    async def main() -> None:
+        journal, body = Journal(), captured(data, "metrics")[0]
+        source = make(OtlpGrpc, {"port": 0})
+        monkeypatch.setattr(Otlp, "metrics", slowly)
+        call = asyncio.create_task(source._take("metrics", journal.emit, body, "a"))
+        await until(begun.is_set)
+        call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await call
+        go_on.set()
+        monkeypatch.setattr(Otlp, "metrics", decode)
+        await until(lambda: source._decoding._value == 2)
+        await source._take("metrics", journal.emit, body, "a")
+        assert {row["series"] for row in journal.rows("series")} == {row["series"] for row in journal.rows("metric")} != set()
+
+    asyncio.run(main())
+
+
+def test_without_a_token_no_message_is_read() -> None:
+    async def never() -> Any:
+        await asyncio.sleep(60)
+        yield b""
+
+    async def main() -> None:
+        source = make(OtlpGrpc, {"port": 0}, lent(authorise=lambda secret: False))
+        async with running(source, Journal()), grpc.aio.insecure_channel(f"127.0.0.1:{source.port}") as channel:
+            call = channel.stream_unary(f"/opentelemetry.proto.collector.{SIGNALS['logs']}/Export")(never(), timeout=10)
+            assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+    asyncio.run(main())
+
+
+def test_while_too_much_is_waiting_calls_are_asked_to_come_back(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = captured(data, "logs")[0]
+    monkeypatch.setattr(otlp_grpc, "_WAITING_BYTES", len(body))
+
+    async def main() -> None:
+        go_on, waiting = asyncio.Event(), 0
+
+        class Slow(Journal):
+            async def emit(self, batches: Any) -> None:
+                nonlocal waiting
+                waiting += 1
+                await go_on.wait()
+                await super().emit(batches)
+
+        journal = Slow()
+        source = make(OtlpGrpc, {"port": 0}, lent(authorise=lambda secret: True))
+        async with running(source, journal), grpc.aio.insecure_channel(f"127.0.0.1:{source.port}") as channel:
+            method = channel.unary_unary(f"/opentelemetry.proto.collector.{SIGNALS['logs']}/Export")
+            first = asyncio.ensure_future(method(body, metadata=TOKEN, timeout=10))
+            await until(lambda: waiting == 1)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await method(body, metadata=TOKEN, timeout=10)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert Status.FromString(dict(refused.value.trailing_metadata())["grpc-status-details-bin"]).details
+            go_on.set()
+            await first
+            await method(body, metadata=TOKEN, timeout=10)
+        assert len(journal.batches) == 2
+
+    asyncio.run(main())
 
 
 def test_what_is_refused_in_part_is_told(data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import peers
@@ -78,3 +79,13 @@ def test_every_setting_is_described_and_secrets_are_secret(cls: type[Source]) ->
     assert cls.__doc__
     assert cls.title
     assert cls.extraction in ("poll", "stream")
+
+
+def test_an_answer_without_end_is_given_up() -> None:
+    class Dripping(Counting):
+        async def page(self, position: dict[str, Any]) -> Page:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+    with pytest.raises(Unavailable, match="did not finish"):
+        peers.run(Dripping(peers.Kept(), [], timeout_s=0.01).check())

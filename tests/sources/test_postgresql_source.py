@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from ninefold.ground.clock import parse
 from ninefold.ground.errors import ConfigError, Refused, Unavailable
-from ninefold.sources.postgresql import Postgresql
+from ninefold.sources.postgresql import _NEXT_FILE, Postgresql
 from ninefold.sources.postgresql_log import PostgresqlLog
 
 
@@ -172,3 +173,26 @@ def test_what_may_not_be_read_is_left_out_and_who_may_not_come_in_is_refused(ser
         peers.run(source("nonsense", peers.Kept()).check())
     with pytest.raises(Unavailable):
         peers.run(source(f"host=127.0.0.1 port={peers.free_port()}", peers.Kept()).check())
+
+
+@pytest.mark.real
+def test_the_next_log_file_is_the_one_written_next_whatever_its_name(server: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        (place,) = connection.execute("SELECT current_setting('data_directory')").fetchone() or ("",)
+        for name, at in (("week-Mon.x", 3000), ("week-Tue.x", 1000), ("week-Sun.x", 4000)):
+            path = Path(place) / "log" / name
+            path.write_text("")
+            os.utime(path, (at, at))
+        found = [connection.execute(_NEXT_FILE, {"file": f"log/week-{day}.x"}).fetchone() for day in ("Tue", "Mon", "Sun")]
+        assert found == [("log/week-Mon.x",), ("log/week-Sun.x",), None]
+
+
+@pytest.mark.real
+def test_a_password_in_a_statement_becomes_no_label(server: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("/* select */ CREATE ROLE guarded PASSWORD 'hush-1' /* b */")
+        connection.execute("/* app */ SELECT 4711 AS masked")
+    page = peers.run(source(server, peers.Kept(), log=False, statements=1000).page({}))
+    texts = [dict(row["attributes"]).get("db.query.text", "") for b in page.batches if b.signal == "series" for row in b.rows.to_pylist()]
+    assert any("masked" in text for text in texts)
+    assert not any("hush-1" in text for text in texts)

@@ -122,3 +122,26 @@ def test_a_server_that_dies_ends_the_run(tmp_path: Path) -> None:
         client = redis.Redis(port=peer.enter_context(peers.redis_server(tmp_path)), decode_responses=True)
         with pytest.raises(Unavailable):
             peers.run(peers.bereft(source(client, "x"), peer.close))
+
+
+def test_pending_entries_that_were_trimmed_are_skipped_and_cleared_as_redis_6_tells_them() -> None:
+    class Six:
+        """Claims entries that are gone without their names, and names them when the own pending ones are read."""
+
+        def __init__(self) -> None:
+            self.acknowledged: list[bytes] = []
+
+        async def xautoclaim(self, *_: Any) -> Any:
+            return b"0-0", [(None, None), (b"2-0", {b"title": b"there"})]
+
+        async def xreadgroup(self, *_: Any) -> Any:
+            return [] if b"1-0" in self.acknowledged else [[b"s", [(b"1-0", None)]]]
+
+        async def xack(self, stream: str, group: str, *ids: bytes) -> None:
+            self.acknowledged += ids
+
+    redis_6, journal = Six(), peers.Journal()
+    config = RedisStreams.Config(url="redis://127.0.0.1", streams=["s"])  # type: ignore[arg-type]
+    peers.run(RedisStreams("shop", config, Lent())._left_by_others(redis_6, "s", journal.emit))
+    assert redis_6.acknowledged == [b"2-0", b"1-0"]
+    assert [record["title"] for record in records(journal)] == ["there"]

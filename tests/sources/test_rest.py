@@ -258,3 +258,35 @@ def test_presets_read_tickets_and_deployments(preset: str) -> None:
 def test_every_preset_is_a_valid_configuration() -> None:
     for preset in PRESETS:
         source("https://example.org", peers.Kept(), preset=preset)
+
+
+@pytest.mark.parametrize(("given", "error"), [
+    ((403, {"retry-after": "7"}, {}), Unavailable), ((403, {"x-ratelimit-remaining": "0"}, {}), Unavailable), ((403, {}, {}), Refused),
+    ((400, {}, {}), Refused),
+])  # fmt: skip
+def test_a_page_that_is_refused_is_asked_for_again_later(given: peers.Given, error: type[Exception]) -> None:
+    with peers.http_server(lambda asked: given) as url, pytest.raises(error):
+        peers.run(source(url, peers.Kept(), paging="page").page({"next": {"params": {"page": 2}, "number": 2}}))
+
+
+def test_a_page_that_is_gone_begins_the_round_anew_but_not_at_once() -> None:
+    with peers.http_server(lambda asked: (410, {}, {})) as url:
+        page = peers.run(source(url, peers.Kept(), paging="page").page({"cursor": 5, "next": {"params": {"page": 2}, "number": 2}}))
+    assert (page.position, page.more) == ({"cursor": 5}, False)
+
+
+@pytest.mark.parametrize("paging", ["offset", "page"])
+def test_a_record_that_changes_between_two_pages_hides_no_other(paging: str) -> None:
+    equal = [order(100 + i, "2026-11-22T13:00:20Z") for i in range(25)]
+    shop, kept = Shop([order(i) for i in range(20)] + equal + [order(i) for i in range(21, 40)]), peers.Kept()
+    titles, position, more = set[str](), dict[str, Any](), True
+    with peers.http_server(shop) as url:
+        rest = source(f"{url}/orders", kept, **BASE, paging=paging, ascending=True)
+        while more:
+            page = peers.run(rest.page(json.loads(json.dumps(position))))
+            titles |= {json.loads(row["payload"])["title"] for batch in page.batches for row in batch.rows.to_pylist()}
+            if not position:
+                shop.orders.append(shop.orders.pop(3) | {"updated": "2026-11-22T13:00:59Z"})
+            position, more = page.position, page.more
+    assert titles == {record["title"] for record in shop.orders}
+    assert position["cursor"] == "2026-11-22T13:00:59Z"

@@ -25,8 +25,9 @@ from ninefold.model.signal import Batch
 from ninefold.plugin import Lent
 from ninefold.sources import kernel
 from ninefold.sources.discovery import Dns, ask_dns
-from ninefold.sources.scrape import Scrape, ScrapeConfig
-from ninefold.sources.series import STALE
+from ninefold.sources.exposition import Exemplar
+from ninefold.sources.scrape import Scrape, ScrapeConfig, Target, read_page
+from ninefold.sources.series import STALE, Known
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -233,3 +234,27 @@ def test_a_real_exporter(program: str, tmp_path: Path) -> None:
         finally:
             process.terminate()
             process.wait(10)
+
+
+def test_a_page_we_did_not_foresee_costs_its_target_a_scrape_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    scrape = Scrape("lab", ScrapeConfig(), Lent())
+
+    async def page(url: str) -> tuple[bytes, str]:
+        return b"a 1\n", "text/plain"
+
+    def broken(*_: object) -> None:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(scrape, "_get", page)
+    target = Target("lab", {"instance": "x"}, ScrapeConfig(), Known(), 1)
+    monkeypatch.setattr(target, "take", broken)
+    batches = asyncio.run(scrape._once("http://x/metrics", target))
+    assert batches[-1].rows.column("value").to_pylist()[0] == 0.0, "up"
+
+
+def test_an_exemplar_of_an_impossible_time_has_the_scrapes() -> None:
+    page = read_page(b"a 1\n", "text/plain")
+    page.exemplars.append(Exemplar(0, {}, 1.0, 2**60 * 10**9))
+    batches = Target("lab", {"instance": "x"}, ScrapeConfig(), Known(), 1).take(page, 10**18, 0.1)
+    (exemplar,) = [row for batch in batches if batch.signal == "exemplar" for row in batch.rows.to_pylist()]
+    assert exemplar["time"].value == 10**18

@@ -257,10 +257,28 @@ def test_who_may_not_send_is_counted_and_gets_no_answer() -> None:
         journal, meters = Journal(), Meters()
         async with running(make(Snmp, {"port": 0, "communities": ["other"]}, lent(meters)), journal) as source:
             send(source.port, _trap, b"no snmp")
-            await until(lambda: len(journal.rows("quarantine")) == 1 and meters["ninefold_snmp_refused_total"] == 1)
-        assert journal.rows("event") == []
+            await until(lambda: meters["ninefold_snmp_refused_total"] == 2)
+        assert journal.batches == [], "what anybody can send is not stored"
 
     asyncio.run(scenario())
+
+
+def test_communities_are_not_in_quarantine() -> None:
+    secret = wrap(0x30, wrap_oid("1.3.6.1.6.3.18.1.4.0"), wrap(4, b"hidden"))
+    pdu = wrap(snmp_message.TRAP, wrap_number(1), wrap_number(0), wrap_number(0), wrap(0x30, secret))
+    trap = wrap(0x30, wrap_number(1), wrap(4, b"public"), pdu)
+
+    async def scenario() -> None:
+        journal = Journal()
+        async with running(make(Snmp, {"port": 0, "communities": ["public"]}), journal) as source:
+            send(source.port, trap)
+            await until(lambda: len(journal.rows("quarantine")) == 1)
+        (row,) = journal.rows("quarantine")
+        assert row["payload"] == trap.replace(b"public", b"******").replace(b"hidden", b"******")
+        assert "does not name its trap" in row["reason"]
+
+    asyncio.run(scenario())
+    assert b"publi" not in bytes(Datagram(trap[:-1], "192.0.2.1", lambda data: None))
 
 
 def test_an_old_message_says_nothing() -> None:

@@ -6,9 +6,12 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock_time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import peers
 import psycopg
@@ -16,7 +19,8 @@ import pytest
 
 from ninefold.ground.clock import parse
 from ninefold.ground.errors import ConfigError, Refused, Unavailable
-from ninefold.sources.sql import Sql
+from ninefold.sources.rows import Rows, RowsConfig
+from ninefold.sources.sql import Sql, _packed, _unpacked
 
 BY_ID = "SELECT id, at, title, amount FROM orders WHERE id > :cursor ORDER BY id"
 
@@ -128,6 +132,15 @@ def test_rows_as_metrics_and_as_logs(tmp_path: Path, database: sqlite3.Connectio
     assert (row["body"], row["severity_number"], row["time"].value) == ("order 1", 17, parse("2026-11-22T13:00:00Z"))
 
 
+def test_a_long_text_is_kept_whole() -> None:
+    config = RowsConfig(shape="logs")
+    text = "x" * 20_000
+    (batch,) = Rows(config, "s").batches([{"message": text, "level": "error", "host": "a"}], 7)
+    (row,) = batch.rows.to_pylist()
+    assert row["body"] == text
+    assert "message" not in dict(row["attributes"])
+
+
 def test_mistakes_in_the_settings_are_named(tmp_path: Path, database: sqlite3.Connection) -> None:
     insert(database, 1, 2)
     with pytest.raises(ConfigError, match="cursor"):
@@ -204,3 +217,37 @@ def test_postgresql_with_times_numbers_and_limits(tmp_path_factory: pytest.TempP
             peers.run(orders("SELECT pg_sleep(5), now() AS at WHERE now() > :cursor", timeout_s=0.2).page({}))
     with pytest.raises(Unavailable):
         peers.run(orders().page({}))
+
+
+@pytest.mark.parametrize(
+    "value", [b"\x00\xff", UUID(int=7), Decimal("1.5"), date(2026, 11, 22), datetime(2026, 11, 22, 1), clock_time(13), "a"]
+)
+def test_a_cursor_of_any_kind_is_kept_as_json(value: Any) -> None:
+    assert _unpacked(json.loads(json.dumps(_packed(value)))) == value
+
+
+def test_a_cursor_of_bytes_goes_on_and_one_of_another_kind_is_named(tmp_path: Path, database: sqlite3.Connection) -> None:
+    database.execute("CREATE TABLE v (v BLOB)")
+    database.executemany("INSERT INTO v VALUES (?)", [(b"\x01",), (b"\xff",)])
+    rows = source(tmp_path, peers.Kept(), "SELECT v FROM v WHERE v > :cursor ORDER BY v", cursor="v", start="")
+    position = json.loads(json.dumps(peers.run(rows.page({})).position))
+    assert peers.run(rows.page(position)).batches == []
+    with pytest.raises(ConfigError, match="list cannot be a cursor"):
+        rows._keepable([1])
+
+
+def test_texts_are_ordered_as_the_database_says(tmp_path: Path, database: sqlite3.Connection) -> None:
+    database.execute("CREATE TABLE n (n TEXT COLLATE NOCASE)")
+    database.executemany("INSERT INTO n VALUES (?)", [("a",), ("B",), ("b",), ("c",), ("D",)])
+    names = source(tmp_path, peers.Kept(), "SELECT n FROM n WHERE n > :cursor ORDER BY n", cursor="n", start="", page_rows=2)
+    first = peers.run(names.page({}))
+    assert (first.batches[0].rows.num_rows, first.more) == (3, True), "B and b are one value"
+    rest = peers.run(names.page(first.position))
+    assert (rest.batches[0].rows.num_rows, rest.position) == (2, {"cursor": "D"})
+
+
+def test_an_address_that_cannot_be_read_shows_no_password(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="percent-encode") as caught:
+        peers.run(source(tmp_path, peers.Kept(), url="postgresql://u:se:cr/et@db:x/y").page({}))
+    assert "cr" not in str(caught.value).replace("percent", "").replace("encode", "")
+    assert caught.value.__cause__ is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any
 
 import pytest
@@ -147,6 +148,29 @@ def test_limits_hold_and_what_they_cost_is_counted(monkeypatch: pytest.MonkeyPat
     aggregator = Aggregator("statsd")
     aggregator.fold(b"\n".join(b"s:%d|s" % i for i in range(100)) + b"\na:1|c", RECEIVED)
     assert (aggregator.dropped, flush(aggregator)) == (89, {"s": 11, "a": 1})
+
+
+def test_a_gauge_keeps_its_value_while_there_is_no_room_and_is_forgotten_only_after_long_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statsd, "_IDLE", 2)
+    aggregator, known = Aggregator("statsd", limit=1), {}  # type: ignore[var-annotated]
+    aggregator.fold(b"g:5|g", RECEIVED)
+    flush(aggregator, known=known)
+    aggregator.fold(b"new:1|c\nnew:1|c\ng:+1|g", RECEIVED)
+    assert (aggregator.dropped, aggregator.forgotten, flush(aggregator, known=known)) == (2, 0, {"g": 6})
+    for forgotten in (0, 0, 1):
+        aggregator.fold(b"new:1|c", RECEIVED)
+        assert aggregator.forgotten == forgotten
+        found = flush(aggregator, known=known)
+    assert found == {"new": 1}
+
+
+def test_at_the_limit_room_is_sought_once_an_interval() -> None:
+    aggregator = Aggregator("statsd", limit=20_000)
+    aggregator.fold(b"\n".join(b"a%d:1|c" % i for i in range(20_000)), RECEIVED)
+    begin = time.process_time()
+    aggregator.fold(b"\n".join(b"b%d:1|c" % i for i in range(2_000)), RECEIVED)
+    assert aggregator.dropped == 2_000
+    assert time.process_time() - begin < 0.5  # 2,000 rebuilds took 2 s
 
 
 def test_over_udp_and_tcp_until_the_end() -> None:

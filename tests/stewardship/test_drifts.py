@@ -108,7 +108,7 @@ def test_the_blast_radius_names_what_depends_on_it(store: Telemetry, records: Re
 
 
 def test_administrators_hear_once_and_hear_the_end(
-    store: Telemetry, records: Records, drifts: Drifts, administrators: Administrators
+    store: Telemetry, drifts: Drifts, administrators: Administrators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = now() - 50 * MINUTE
     happen(store, "web", "volume", since)
@@ -128,7 +128,35 @@ def test_administrators_hear_once_and_hear_the_end(
     assert asyncio.run(drifts.tell()) == 1
     assert [(said.title, said.severity) for said in administrators.of("web")[1:]] == [("Source web: volume is over", "success")]
     states = [(item["notice"], item["until"] is not None, item["ending"]) for item in drifts.history("web")]
-    assert states == [("held", False, ""), ("recovered", True, "web sends points again")], "the second began within the cool-down"
+    assert states == [("waiting", False, ""), ("recovered", True, "web sends points again")], "the second began within the cool-down"
+    later = now() + 61 * MINUTE
+    monkeypatch.setattr("ninefold.stewardship.drifts.now", lambda: later)
+    assert asyncio.run(drifts.tell()) == 1, "it lasts beyond the cool-down"
+    assert administrators.of("web")[-1].title == "Source web: volume"
+    assert asyncio.run(drifts.tell()) == 0
+
+
+def test_what_lags_behind_the_limits_is_not_passed_over(store: Telemetry, drifts: Drifts) -> None:
+    at = now()
+    early, late = (drift_event(Episode(name, "metric", "volume", at, "", "", "x"), at, firing=True) for name in ("lagging", "full"))
+    store.append([batch_of("event", "ninefold.limits", at + 60 * MINUTE, [late])], "limits first")
+    assert drifts.follow() >= 1
+    store.append([batch_of("event", "ninefold.watch", at, [early])], "then the watch")
+    assert drifts.follow() >= 1
+    assert [len(drifts.history(name)) for name in ("lagging", "full")] == [1, 1]
+
+
+def test_only_well_made_events_of_ninefold_count(store: Telemetry, drifts: Drifts) -> None:
+    since = now() - 5 * MINUTE
+    episode = Episode("odd", "metric", "lag", since, "", "", "odd is late")
+    good = drift_event(episode, since, firing=True)
+    strange = {**good, "id": "strange", "status": "maybe"}
+    broken = {**good, "id": "broken", "source_id": "b", "attributes": {"source": "odd"}}
+    untimed = {**good, "id": "untimed", "source_id": "u", "attributes": {**good["attributes"], "since": "soon"}}
+    store.append([batch_of("event", "ninefold.watch", now(), [good, strange, broken, untimed])], "odd ones")
+    store.append([batch_of("event", "somebody", now(), [{**good, "id": "other", "source_id": "o"}])], "of somebody")
+    drifts.follow()
+    assert [(item["id"], item["until"]) for item in drifts.history("odd")] == [(good["id"], None)]
 
 
 def test_what_is_no_warning_or_over_at_once_is_not_told(store: Telemetry, drifts: Drifts, administrators: Administrators) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ninefold.ground.clock import SECOND, now
-from ninefold.ground.errors import Unavailable
+from ninefold.ground.errors import Conflict, Unavailable
 from ninefold.model.signal import SCHEMAS, batch_of
 from ninefold.store.export import DAILY, export
 from ninefold.store.telemetry import Telemetry
@@ -70,12 +71,20 @@ def test_late_rows_are_taken_in_and_what_is_deleted_stays(filled: Telemetry, tmp
     to = tmp_path / "cold"
     export(filled, to, MIDNIGHT)
     filled.append([batch_of("log", "s", NOON, [{"time": NOON - 2 * DAY, "body": "late"}])], "late")
-    assert [(file.rows) for file in export(filled, to, MIDNIGHT) if file.path.startswith("log/")] == [3]
+    assert [(file.rows) for file in export(filled, to, MIDNIGHT) if file.path.startswith("log/")] == [1], "only what is new"
     with filled._writers.client() as client:
         client.command("TRUNCATE TABLE log")
     filled.append([batch_of("log", "s", NOON, [{"time": NOON - 2 * DAY, "body": "very late"}])], "very late")
     export(filled, to, MIDNIGHT)
-    assert ds.dataset(to / "log", partitioning="hive").to_table().num_rows == 5
+    assert ds.dataset(to / "log", partitioning="hive").to_table().num_rows == 6
+    assert len([path for path in json.loads((to / "manifest.json").read_text())["files"] if path.startswith("log/")]) == 5
+
+
+def test_two_exports_to_one_folder_do_not_run_at_once(filled: Telemetry, tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Conflict, match="another export"):
+            export(filled, tmp_path, MIDNIGHT)
 
 
 def test_the_hourly_round_exports_whole_days(filled: Telemetry, tmp_path: Path) -> None:

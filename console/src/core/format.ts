@@ -29,6 +29,7 @@ export function age(seconds: number): string {
 /** A delay, small ones in milliseconds. */
 export function delay(seconds: number | null): string {
   if (seconds === null) return '–'
+  if (seconds < 0) return `${delay(-seconds)} ahead`
   if (seconds < SECOND) return `${Math.round(seconds * 1000)} ms`
   return seconds < 10 ? `${seconds.toFixed(1)} s` : span(seconds)
 }

@@ -45,7 +45,10 @@ class Rule(NamedTuple):
 
 
 def volume(stream: Stream, hour: int) -> Verdict | None:
-    """Rows a window, against the hour of the week or the recent level; four times more or less, and beyond the usual scatter."""
+    """Rows a window, against the hour of the week or the recent level; four times more or less, and beyond the usual scatter.
+
+    What the source did at this time of the day before is usual, too, until the hour of the week is known.
+    """
     stream.gathered += stream.rows
     stream.waiting += 1
     if stream.waiting < stream.span():
@@ -58,8 +61,8 @@ def volume(stream: Stream, hour: int) -> Verdict | None:
     if usual is not None:
         off = abs(value - usual)
         bad = off >= math.log(_TIMES) and off > _SCATTERS * stream.volume.scatter() and abs(rows - math.exp(usual)) * waited >= _ROWS
-    if not bad:
-        stream.volume.learn(value, hour)
+        bad = bad and all(abs(value - other) >= math.log(_TIMES) for other in stream.volume.rhythm(hour))
+    (stream.volume.doubt if bad else stream.volume.learn)(value, hour)
     if usual is None:
         return None
     ratio, what = rows / math.exp(usual), ROWS[stream.signal]
@@ -142,16 +145,19 @@ RULES: Mapping[str, Rule] = {
 }  # fmt: skip
 
 
-def relearn(stream: Stream, what: str) -> None:
-    """The new level has lasted: take it as usual from now on."""
+def relearn(stream: Stream, what: str, hour: int) -> bool:
+    """The new level has lasted: take it as usual from now on. False when nothing is learned: a wrong clock stays wrong."""
     if what == "volume":
-        stream.volume.recent, stream.volume.season = [], {}
+        stream.volume.renew(hour)
     elif what == "lag":
         stream.lag.recent, stream.lag.season = [], {}
     elif what == "duplicates":
         stream.repeats.recent, stream.repeats.season = [], {}
     elif what == "severity":
         stream.usual_mix = [sum(column) for column in zip(*stream.recent_mix, strict=True)]
+    else:
+        return False
+    return True
 
 
 def _shares(counts: list[float], signal: str) -> str:

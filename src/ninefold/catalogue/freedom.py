@@ -89,17 +89,19 @@ def freedom(
     terms = [
         _extraction(extraction), _programmatic(manual), _frequency(frequency, eventful), _steadiness(jitter, eventful),
         _median_delay(p50), _tail_delay(p99), _complete(complete, gaps),
-        Term("history", 5 * min(1.0, history / 30), 5, f"{history:.1f} days", "Newest minus oldest record time; 30 days give all."),
+        Term(
+            "history", round(5 * min(1.0, history / 30), 1), 5, f"{history:.1f} days", "Newest minus oldest record time; 30 days give all."
+        ),
         _stability(changes if settled else None), _load(extraction, load),
     ]  # fmt: skip
     had, most = sum(term.points or 0.0 for term in terms), sum(term.most for term in terms if term.points is not None)
     score = round(100 * had / most, 1) if streams and most else None
-    sum_ = " + ".join(f"{term.name} {term.points:.3g}/{term.most}" for term in terms if term.points is not None)
+    sum_ = " + ".join(f"{term.name} {term.points:.1f}/{term.most}" for term in terms if term.points is not None)
     return Freedom(
         source, kind, extraction, not manual, sorted({stream.signal for stream in streams}), frequency, jitter, p50, p99, complete,
-        round(history, 2), changes if settled else None, load, terms, score, f"({sum_}) = {had:.3g} of {most} = {score}",
+        round(history, 2), changes if settled else None, load, terms, score, f"({sum_}) = {had:.1f} of {most} = {score}",
         [
-            {"term": term.name, "lost": f"{term.most - term.points:.3g}", "text": advice(kind, extraction, term.name)}
+            {"term": term.name, "lost": f"{term.most - term.points:.1f}", "text": advice(kind, extraction, term.name)}
             for term in sorted(terms, key=lambda term: (term.points or 0.0) - term.most)
             if term.points is not None and term.points < 0.7 * term.most
         ],
@@ -179,7 +181,7 @@ def _tail_delay(p99: float | None) -> Term:
 
 def _complete(share: float | None, gaps: str) -> Term:
     how = "15 x (1 - 10 x the missing share)."
-    return Term("completeness", None if share is None else 15 * max(0.0, 1 - 10 * (1 - share)), 15, gaps or "unknown", how)
+    return Term("completeness", None if share is None else round(15 * max(0.0, 1 - 10 * (1 - share)), 1), 15, gaps or "unknown", how)
 
 
 def _stability(changes: int | None) -> Term:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ninefold.ground.clock import MINUTE, iso
-from ninefold.model.entity import fingerprint
+from ninefold.model.entity import fingerprint, hash64
 from ninefold.model.signal import Batch, event_id
 
 U64 = np.ndarray[Any, np.dtype[np.uint64]]
@@ -137,7 +137,7 @@ class Limits:
         rows = batch.rows
         times = rows.column("time").cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64)
         traces = rows.column("trace_id").dictionary_encode()
-        hashes = np.array([int(text[-16:], 16) if text else 0 for text in traces.dictionary.to_pylist()], np.uint64)
+        hashes = np.array([hash64((text,)) if text else 0 for text in traces.dictionary.to_pylist()], np.uint64)
         keys = hashes[traces.indices.to_numpy(zero_copy_only=False)]
         drawn = (np.where(keys == 0, times, keys) * _MIX) >> np.uint64(32)
         keep = drawn < np.uint64(round(share * 2**32))

@@ -22,7 +22,9 @@ U64 = np.ndarray[Any, np.dtype[np.uint64]]
 
 WINDOW = 5 * MINUTE
 WEEK = 168
-_RECENT, _LEARNED, _SEASONS = 24, 6, 24
+_RECENT, _LEARNED, _SEASONS, _HOUR = 24, 6, 24, 12
+_STRANGE = 3
+_CLIP = math.log(2)
 _FOLLOWED, _GAPS = 8, 15
 _REMEMBERED = 1024
 _MIX_FADE = 0.98
@@ -35,6 +37,8 @@ class Level:
     recent: list[float] = field(default_factory=list)
     season: dict[int, list[float]] = field(default_factory=dict)
     """Hour of the week -> [mean, windows]."""
+    doubted: float = 0.0
+    """The last value that was not as usual."""
 
     def usual(self, hour: int) -> float | None:
         """The expected value in an hour of the week; None while too little is known."""
@@ -42,6 +46,20 @@ class Level:
         if count >= _SEASONS:
             return mean
         return median(self.recent) if len(self.recent) >= _LEARNED else None
+
+    def known(self, hour: int) -> bool:
+        """Whether an hour of the week has been seen for two weeks."""
+        return self.season.get(hour, (0.0, 0.0))[1] >= _SEASONS
+
+    def rhythm(self, hour: int) -> list[float]:
+        """What else may be usual in an hour of the week, because a source has a rhythm of the day: the level of that hour and of its
+        neighbours a week before and, while the hour is not known, a day before."""
+        first = hour - 1 if self.known(hour) else hour  # the hour before an unknown one has heard only of the change in question
+        week = [self.season[near % WEEK] for near in range(first, hour + 2) if near % WEEK in self.season]
+        found = [mean for mean, count in week if count >= _HOUR]
+        if not self.known(hour):
+            found += [self.season[near % WEEK][0] for near in (hour - 25, hour - 24, hour - 23) if near % WEEK in self.season]
+        return found
 
     def scatter(self) -> float:
         """How far recent values lie from their median, as a standard deviation."""
@@ -53,6 +71,24 @@ class Level:
     def learn(self, value: float, hour: int) -> None:
         """Take a value."""
         self.recent = [*self.recent, value][-_RECENT:]
+        self._seasonal(value, hour)
+
+    def doubt(self, value: float, hour: int) -> None:
+        """Take a logarithm that is not as usual: the hour of the week hears of it, but a known hour is moved only a little."""
+        self.doubted = value
+        mean, count = self.season.get(hour, (0.0, 0.0))
+        self._seasonal(min(max(value, mean - _CLIP), mean + _CLIP) if count >= _HOUR else value, hour)
+
+    def renew(self, hour: int) -> None:
+        """The doubted level has lasted: a known season moves with it, of an unknown one only a hint of each hour stays."""
+        self.recent = []
+        mean = self.season.get(hour, (0.0, 0.0))[0]
+        if self.known(hour):
+            self.season = {place: [old + self.doubted - mean, count] for place, (old, count) in self.season.items()}
+        else:
+            self.season = {place: [old, min(count, 1)] for place, (old, count) in self.season.items()}
+
+    def _seasonal(self, value: float, hour: int) -> None:
         mean, count = self.season.get(hour, (0.0, 0.0))
         self.season[hour] = [mean + (value - mean) / min(count + 1, 6 * 12), count + 1]
 
@@ -120,6 +156,8 @@ class Stream:
     empty: int = 0
     cadence: Spread = field(default_factory=Spread)
     longest: float = 0.0
+    strange: int = 0
+    """Gaps in a row that were silences; they are learned only when they are the new rhythm."""
     delay: Spread = field(default_factory=Spread)
     rows: int = 0
     sample: list[float] = field(default_factory=list)
@@ -159,8 +197,11 @@ class Stream:
         """Rows came; a delivery is everything of one receipt."""
         if self.deliveries and received > self.last:
             gap = (received - self.last) / SECOND
-            self.cadence.add(gap)
-            self.longest = max(gap, self.longest * 0.999)
+            limit = self.limit_s()
+            self.strange = self.strange + 1 if limit is not None and gap > limit else 0
+            if not 0 < self.strange < _STRANGE:
+                self.cadence.add(gap)
+                self.longest = max(gap, self.longest * 0.999)
         if received > self.last or not self.deliveries:
             self.deliveries += 1
         self.last = max(self.last, received)
@@ -223,7 +264,7 @@ class Stream:
 
 
 def _level(state: dict[str, Any]) -> Level:
-    return Level(state["recent"], {int(hour): value for hour, value in state["season"].items()})
+    return Level(state["recent"], {int(hour): value for hour, value in state["season"].items()}, state.get("doubted", 0.0))
 
 
 def distance(one: Sequence[float], other: Sequence[float]) -> float:

@@ -205,8 +205,7 @@ class SourceWatch:
             if not episode.fired and episode.bad >= rule.fires:
                 episode.fired = True
                 return [drift_event(episode, at, firing=True)]
-            if episode.bad >= rule.fires + _RELEARN:
-                detectors.relearn(stream, what)
+            if episode.bad >= rule.fires + _RELEARN and detectors.relearn(stream, what, at // _HOUR % 168):
                 return [drift_event(self._episodes.pop(key), at, firing=False, text=f"{verdict.text}; this is taken as usual now")]
             return []
         if episode is None:

@@ -30,7 +30,7 @@ from ninefold.sources import ciphers, collectd_names
 from ninefold.sources.listening import Listen, Listener, Listening, Port, whole
 from ninefold.sources.series import points
 
-FORMAT = "collectd"
+FORMAT = "collectd_network"
 _HOST, _TIME, _PLUGIN, _PLUGIN_INSTANCE, _TYPE, _TYPE_INSTANCE, _VALUES, _TIME_HR = 0, 1, 2, 3, 4, 5, 6, 8
 _MESSAGE, _SEVERITY, _SIGNATURE, _ENCRYPTION = 0x100, 0x101, 0x200, 0x210
 _TEXTS = frozenset((_HOST, _PLUGIN, _PLUGIN_INSTANCE, _TYPE, _TYPE_INSTANCE))
@@ -131,12 +131,14 @@ class Packets:
         found = _Found(received)
         bad: list[tuple[str, str, bytes]] = []
         for packet in packets:
+            data = packet
             try:
-                self._read(self._guard.open(packet), found)
+                data = self._guard.open(packet)
+                self._read(data, found)
             except Refused as error:
                 self._refused(str(error))
             except BadData as error:
-                bad.append((error.reason, error.where, packet))
+                bad.append((error.reason, error.where, data))  # opened, so that it can be read again without its password
         batches = []
         if found.described:
             batches.append(batch_of("series", source, received, [{**row, "seen": received} for row in found.described.values()]))

@@ -21,8 +21,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from pydantic import Field, SecretStr
@@ -39,6 +40,9 @@ from ninefold.sources.reading import dump_json
 FORMAT = "fluent_forward"
 _SECOND = 10**9
 _PLAIN_BYTES = 64 << 20
+_PART_BYTES = 32 << 20
+"""Unpacked bytes that are emitted at once, each entry with what it needs beside its own."""
+_ENTRY_BYTES = 256
 _ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 _BODIES = ("log", "message", "msg", "MESSAGE")
 _RESOURCE = {
@@ -183,6 +187,22 @@ class _Torn(NamedTuple):
     rest: bytes
 
 
+class _Part:
+    """What has been read and is to be emitted at once."""
+
+    def __init__(self, bad: list[tuple[str, str, bytes]]) -> None:
+        self.rows, self.bad, self.size_bytes = LogRows(), bad, 0
+
+    def taken(self, source: str, received: int) -> Decoded:
+        """What was read; then a new part begins."""
+        rows, bad = self.rows, self.bad
+        self.rows, self.bad, self.size_bytes = LogRows(), [], 0
+        batches = rows.batch(source, received)
+        if bad:
+            batches.append(quarantine(source, received, "log", FORMAT, bad))
+        return Decoded(batches, len(bad), bad[0][0] if bad else "")
+
+
 class Entries:
     """The decoder of messages."""
 
@@ -195,21 +215,25 @@ class Entries:
         self._unpacker: Callable[[], Any] = partial(msgpack.Unpacker, max_buffer_size=_PLAIN_BYTES, **options)
 
     def decode(self, messages: Sequence[Message], rest: Sequence[bytes], source: str, received: int) -> Decoded:
-        """Log rows of messages; what cannot be read goes to quarantine, single entries as messages of their own."""
-        rows = LogRows()
-        bad: list[tuple[str, str, bytes]] = [("the rest of a connection that is not MessagePack", "", piece) for piece in rest]
+        """All `parts` as one."""
+        parts = list(self.parts(messages, rest, source, received))
+        batches = [batch for part in parts for batch in part.batches]
+        return Decoded(batches, sum(part.rejected for part in parts), next((part.reason for part in parts if part.reason), ""))
+
+    def parts(self, messages: Sequence[Message], rest: Sequence[bytes], source: str, received: int) -> Iterator[Decoded]:
+        """Log rows of messages; what cannot be read goes to quarantine, single entries as messages of their own. What is packed can be
+        a thousand times larger when unpacked, so it comes in parts."""
+        part = _Part([("the rest of a connection that is not MessagePack", "", piece) for piece in rest])
         for message in messages:
             try:
-                bad += self._read(message, rows)
+                for _ in self._read(message, part):
+                    yield part.taken(source, received)
             except BadData as error:
-                bad.append((error.reason, error.where, message.data))
-        batches = rows.batch(source, received)
-        if bad:
-            batches.append(quarantine(source, received, "log", FORMAT, bad))
-        return Decoded(batches, len(bad), bad[0][0] if bad else "")
+                part.bad.append((error.reason, error.where, message.data))
+        yield part.taken(source, received)
 
-    def _read(self, message: Message, rows: LogRows) -> list[tuple[str, str, bytes]]:
-        """Add the entries of one message; those that cannot be read.
+    def _read(self, message: Message, part: _Part) -> Iterator[None]:
+        """Add the entries of one message; stops each time the part is full.
 
         Raises:
             BadData: the message cannot be read at all.
@@ -227,16 +251,24 @@ class Entries:
         message.chunk = str(option.get("chunk") or "")
         if option.get("fluent_signal"):
             raise BadData("metrics and traces of Fluent Bit are not read in this form; send them by OTLP")
-        entries = [[parts[0], parts[1]]] if single else parts[0]
-        if not isinstance(entries, list):
-            entries = self._packed(message.data, entries, str(option.get("compressed") or "text"))
+        listed = [[parts[0], parts[1]]] if single else parts[0]
+        if isinstance(listed, list):
+            entries: Iterable[tuple[int, Any]] = zip(repeat(len(message.data) // max(len(listed), 1)), listed, strict=False)
+        else:
+            entries = self._packed(message.data, listed, str(option.get("compressed") or "text"))
         bad: dict[str, list[tuple[int, Any]]] = {}
-        for place, entry in enumerate(entries):
+        for place, (size, entry) in enumerate(entries):
             if isinstance(entry, _Torn):
-                return [*self._told(tag, bad), (entry.reason, f"entries[{place}]", self._pack([tag, entry.rest]))]
-            if problem := _add(entry, tag, rows):
+                part.bad += [*self._told(tag, bad), (entry.reason, f"entries[{place}]", self._pack([tag, entry.rest]))]
+                return
+            if problem := _add(entry, tag, part.rows):
                 bad.setdefault(problem, []).append((place, entry))
-        return self._told(tag, bad)
+            part.size_bytes += size + _ENTRY_BYTES
+            if part.size_bytes >= _PART_BYTES:
+                part.bad += self._told(tag, bad)
+                bad = {}
+                yield
+        part.bad += self._told(tag, bad)
 
     def _told(self, tag: str, bad: dict[str, list[tuple[int, Any]]]) -> list[tuple[str, str, bytes]]:
         return [
@@ -244,8 +276,8 @@ class Entries:
             for reason, found in bad.items()
         ]
 
-    def _packed(self, data: bytes, entries: Any, compressed: str) -> Iterator[Any]:
-        """The entries of a PackedForward message, unpacked one by one; the last is `_Torn` when they cannot all be read.
+    def _packed(self, data: bytes, entries: Any, compressed: str) -> Iterator[tuple[int, Any]]:
+        """The entries of a PackedForward message and their sizes, unpacked one by one; the last is `_Torn` when they cannot all be read.
 
         Raises:
             BadData: they cannot be decompressed.
@@ -257,12 +289,12 @@ class Entries:
         unpacker.feed(plain)
         try:
             for entry in unpacker:
-                end = unpacker.tell()
-                yield entry
+                begin, end = end, unpacker.tell()
+                yield end - begin, entry
         except (TypeError, ValueError, self._msgpack.UnpackException) as error:
             problem = f"the entries are not MessagePack: {error}"
         if end < len(plain):
-            yield _Torn(problem, plain[end:])
+            yield len(plain) - end, _Torn(problem, plain[end:])
 
     def _ext(self, code: int, data: bytes) -> Any:
         """EventTime is extension 0: seconds and less than a second's nanoseconds."""
@@ -368,8 +400,8 @@ class FluentForward(Listening):
         self._entries, self._pack = Entries(), msgpack.packb
         await super().run(emit)
 
-    def _decode(self, messages: Sequence[Message], rest: Sequence[bytes], received: int) -> Decoded:
-        return self._entries.decode(messages, rest, self.name, received)
+    def _decode(self, messages: Sequence[Message], rest: Sequence[bytes], received: int) -> Iterator[Decoded]:
+        return self._entries.parts(messages, rest, self.name, received)
 
     def _acknowledge(self, messages: Sequence[Message]) -> None:
         for message in messages:

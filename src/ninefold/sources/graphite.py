@@ -4,8 +4,8 @@ Point collectd's write_graphite, Telegraf, or any client of Carbon at it. Tags (
 path before them is the metric's name. A path without tags says nothing about whom it measures unless `host_part` names the part of it that
 is the host. The kind is unknown, as the protocol does not tell gauges from counters. The time -1 or N means now.
 
-Lines that cannot be read are in quarantine; a value that is not a number (NaN) measures nothing and is left out. Carbon's pickle protocol
-is not spoken: reading it would run what a sender wrote.
+Lines that cannot be read are in quarantine, as is a last line without a newline over TCP, which may be cut short; a value that is not a
+number (NaN) measures nothing and is left out. Carbon's pickle protocol is not spoken: reading it would run what a sender wrote.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Plaintext:
         self._host_part = host_part
         self._known = Known()
 
-    def decode(self, body: bytes, source: str, received: int) -> Decoded:
-        """Points and new series of a block of lines; lines that cannot be read go to quarantine, one entry a reason."""
+    def decode(self, body: bytes, source: str, received: int, rest: Sequence[bytes] = ()) -> Decoded:
+        """Points and new series of a block of lines; lines that cannot be read, and the `rest`, go to quarantine, one entry a reason."""
         ends, starts, sizes, ragged = _tokens(body)
         texts = Texts(body)
         value, no_value = _floats(texts.cut(starts[1], sizes[1]))
@@ -60,7 +60,7 @@ class Plaintext:
         described: dict[int, dict[str, Any]] = {}
         series, no_path = self._identify(body, starts[0], sizes[0], described)
         bad = no_value | no_time | no_path
-        entries = []
+        entries = [("the line is cut short or too long", [*rest])] if rest else []
         for reason, which in (
             ("the value is not a number", no_value), ("the time is not between 1970 and 2262, in seconds", no_time & ~no_value),
             ("the path or a tag is empty or not UTF-8", no_path & ~no_time & ~no_value),
@@ -191,4 +191,4 @@ class Graphite(Listening):
         self.listener = Listener(self, config.host, [Port(config.port)], self._decode, reader=lambda write: Lines(), datagram=whole)
 
     def _decode(self, blocks: Sequence[bytes], rest: Sequence[bytes], received: int) -> Decoded:
-        return self._decoder.decode(b"\n".join(blocks), self.name, received)
+        return self._decoder.decode(b"\n".join(blocks), self.name, received, rest)

@@ -50,6 +50,8 @@ from ninefold.sources.reading import dump_json, raw_batch
 _log = get("icinga")
 _LINE_BYTES = 4 << 20
 _SHOWN = 5
+_SILENCE_S = 300.0
+"""A stream that says nothing for so long is taken for dead and opened again; the catch-up finds what it missed."""
 _STATES = {True: ("OK", "WARNING", "CRITICAL", "UNKNOWN"), False: ("UP", "DOWN", "UNREACHABLE", "UNKNOWN")}
 _TYPES = (
     "CheckResult", "StateChange", "Notification", "AcknowledgementSet", "AcknowledgementCleared", "DowntimeAdded", "DowntimeStarted",
@@ -111,7 +113,7 @@ class Icinga(Source):
 
     def _stream(self) -> Any:
         wish = {"queue": self.config.queue or f"ninefold-{self.name}", "types": list(_TYPES)}
-        wait = httpx.Timeout(self.config.timeout_s, read=None)
+        wait = httpx.Timeout(self.config.timeout_s, read=_SILENCE_S)
         return self._http.stream("POST", f"{self._site}/v1/events", json=wish, headers={"Accept": "application/json"}, timeout=wait)
 
     async def _missed(self, since: float) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -79,24 +79,30 @@ class Lines:
     def __init__(self, limit: int = 64 << 10) -> None:
         self._limit = limit
         self._rest = b""
+        self._broken = False
 
     def feed(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Everything up to the last newline.
+        """Everything up to the last newline; the beginning of a line that is too long is set aside.
 
         Raises:
-            BadData: a line does not end.
+            BadData: a line before did not end.
         """
+        if self._broken:
+            raise BadData(f"a line is longer than {self._limit} bytes; end lines with a newline")
         block, newline, rest = data.rpartition(b"\n")
         if not newline:
             block, self._rest = b"", self._rest + rest
         else:
             block, self._rest = self._rest + block, rest
-        if len(self._rest) > self._limit:
-            raise BadData(f"a line is longer than {self._limit} bytes; end lines with a newline")
-        return ([block] if block else []), []
+        self._broken = len(self._rest) > self._limit
+        return ([block] if block else []), self.tail() if self._broken else []
 
     def close(self) -> list[bytes]:
-        """The line that the end of the stream cut short."""
+        """Nothing: whether a line without a newline is whole cannot be told; it is the `tail`."""
+        return []
+
+    def tail(self) -> list[bytes]:
+        """The line that was cut short, to be set aside."""
         rest, self._rest = self._rest, b""
         return [rest] if rest.strip(EMPTY) else []
 
@@ -167,7 +173,7 @@ class Listener(Generic[R]):
         source: whose name, kind and meter are used.
         host: the address to bind.
         ports: what to bind there.
-        decode: a block of records, and of pieces set aside, to batches; runs in a thread.
+        decode: a block of records, and of pieces set aside, to batches, or one after the other to several parts; runs in a thread.
         reader: makes the reader of one connection, given a way to answer.
         datagram: the records of one datagram, given who sent it and a way to answer.
         done: told the records of a block once it is durable; this is where they are acknowledged.
@@ -181,7 +187,7 @@ class Listener(Generic[R]):
         source: Source,
         host: str,
         ports: Sequence[Port],
-        decode: Callable[[Sequence[R], Sequence[bytes], int], Decoded],
+        decode: Callable[[Sequence[R], Sequence[bytes], int], Decoded | Iterator[Decoded]],
         *,
         reader: Callable[[Write], Reader[R]] | None = None,
         datagram: Callable[[bytes, str, Write], Sequence[R]] | None = None,
@@ -310,13 +316,15 @@ class Listener(Generic[R]):
                 await asyncio.wait_for(self._enough.wait(), _BATCH_WAIT_S)
             records, rest = self._block()
             if records or rest:
-                decoded = await asyncio.to_thread(self._read, records, rest)
-                if await deliver(emit, decoded.batches, lambda: self._closing):
+                if await self._deliver(emit, records, rest):
                     self._done(records)
                 else:
                     self.log.error("%d records are lost: the journal did not take them before the end", len(records))
             del self._records[: len(records)], self._rest[: len(rest)]
             self._size_bytes -= sum(map(len, records)) + sum(map(len, rest))
+            if self._lost:
+                self.log.error("%d datagrams were dropped because the journal is full; senders over TCP are made to wait", self._lost)
+                self._lost = 0
             if not self._closing:
                 self._after_delivery()
 
@@ -328,26 +336,31 @@ class Listener(Generic[R]):
             records = records[: bisect_left(sizes, _BATCH_BYTES) + 1]
         return records, self._rest[:_BATCH_RECORDS]
 
-    def _read(self, records: Sequence[R], rest: Sequence[bytes]) -> Decoded:
+    async def _deliver(self, emit: Emit, records: Sequence[R], rest: Sequence[bytes]) -> bool:
+        parts = self._read(records, rest)
+        while (part := await asyncio.to_thread(next, parts, None)) is not None:
+            if not await deliver(emit, part.batches, lambda: self._closing):
+                return False
+        return True
+
+    def _read(self, records: Sequence[R], rest: Sequence[bytes]) -> Iterator[Decoded]:
         received = now()
         try:
-            return self._decode(records, rest, received)
+            found = self._decode(records, rest, received)
+            yield from (found,) if isinstance(found, Decoded) else found
         except Exception as error:  # a block that trips a defect must not hold up all behind it for ever
             self.log.error("a block of %d records could not be read and is in quarantine", len(records), exc_info=error)
             reason = f"reading it failed: {error}; report this block"
             payload = b"\n".join([*map(bytes, records), *rest])
             signal = min(self._source.signals)
-            return Decoded([quarantine(self._source.name, received, signal, self._source.kind, [(reason, "", payload)])], len(records))
+            yield Decoded([quarantine(self._source.name, received, signal, self._source.kind, [(reason, "", payload)])], len(records))
 
     def _after_delivery(self) -> None:
-        """Let waiting senders go on, and tell what was lost meanwhile."""
+        """Let waiting senders go on."""
         if len(self._records) < _BATCH_RECORDS and self._size_bytes < _BATCH_BYTES:
             self._enough.clear()
         if not self._records and not self._rest:
             self._wake.clear()
-        if self._lost:
-            self.log.error("%d datagrams were dropped because the journal is full; senders over TCP are made to wait", self._lost)
-            self._lost = 0
         if not self.full:
             for stream in self.streams:
                 stream.resume()
@@ -414,11 +427,13 @@ class _Stream(asyncio.Protocol, Generic[R]):
             return
         try:
             records, rest = self._reader.feed(data)
+            self._listener.take(self._word, records, rest)
+            if rest:
+                self._reader.feed(b"")  # raises when the stream cannot be followed any further
         except BadData as error:
             self._reader = None
             self._refuse(str(error))
             return
-        self._listener.take(self._word, records, rest)
         self._brake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -435,7 +450,7 @@ class _Stream(asyncio.Protocol, Generic[R]):
         """Read no more, and take what is complete enough."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            self._listener.take(self._word, reader.close())
+            self._listener.take(self._word, reader.close(), reader.tail() if isinstance(reader, Lines) else ())
 
     def close(self) -> None:
         """Close the connection."""

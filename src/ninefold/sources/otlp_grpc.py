@@ -11,7 +11,7 @@ UNAVAILABLE with `RetryInfo`, on which every exporter waits and sends again. Mes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -38,6 +38,10 @@ _PROTOBUF = "application/x-protobuf"
 _INLINE_BYTES = 4096
 _NAME_LENGTH = 80
 _LAST_WAIT_S = 5.0
+_FULL_WAIT_S = 1.0
+_WAITING_BYTES = 128 << 20
+"""Bodies that are held at once; each call beyond is asked to come back."""
+_CALLS = 1024
 
 
 class OtlpGrpcConfig(Listen):
@@ -66,6 +70,7 @@ class OtlpGrpc(Source):
         self.started = asyncio.Event()
         self._decoder = Otlp()
         self._decoding = asyncio.Semaphore(2)
+        self._waiting_bytes = 0
         self._received = lent.meter.counter("ninefold_receive_requests_total", "Requests at the front door, by route and status.")
 
     async def run(self, emit: Emit) -> None:
@@ -90,7 +95,7 @@ class OtlpGrpc(Source):
             ("grpc.http2.max_ping_strikes", 5),
         ]
         handlers = [self._handler(grpc, signal, service, emit) for signal, service in _SERVICES.items()]
-        server = grpc.aio.server(handlers=handlers, options=options)
+        server = grpc.aio.server(handlers=handlers, options=options, maximum_concurrent_rpcs=_CALLS)
         self.port = self._bind(grpc, server)
         await server.start()
         self.started.set()
@@ -114,11 +119,13 @@ class OtlpGrpc(Source):
             raise OSError(f"{address} cannot be bound: {error}") from error
 
     def _handler(self, grpc: Any, signal: str, service: str, emit: Emit) -> grpc.GenericRpcHandler:
-        """The Export method of one signal on raw bytes."""
-        method = grpc.unary_unary_rpc_method_handler(partial(self._export, grpc.StatusCode, signal, emit))
+        """The Export method of one signal on raw bytes; as a stream of one message, which is read only when it is asked for."""
+        method = grpc.stream_unary_rpc_method_handler(partial(self._export, grpc.StatusCode, signal, emit))
         return grpc.method_handlers_generic_handler(f"opentelemetry.proto.collector.{service}", {"Export": method})
 
-    async def _export(self, codes: Any, signal: str, emit: Emit, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    async def _export(
+        self, codes: Any, signal: str, emit: Emit, bodies: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> bytes:
         about = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         scheme, _, secret = about.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self.lent.authorise(secret.strip()):
@@ -126,7 +133,7 @@ class OtlpGrpc(Source):
                 context, codes.UNAUTHENTICATED, "a token that may send data is needed: metadata `authorization: Bearer <token>`"
             )
         try:
-            answer = await self._take(signal, emit, body, about.get("x-ninefold-source", "").strip() or self.name)
+            answer = await self._wait(signal, emit, bodies, about.get("x-ninefold-source", "").strip() or self.name)
         except Unavailable as error:
             wait = Duration()
             wait.FromNanoseconds(int(error.retry_after_s * 1e9))
@@ -141,6 +148,27 @@ class OtlpGrpc(Source):
             await self._abort(context, codes.INTERNAL, str(error))
         self._received.add(route=self.kind, status="OK")
         return answer
+
+    async def _wait(self, signal: str, emit: Emit, bodies: AsyncIterator[bytes], source: str) -> bytes:
+        """Read the body and take it, unless too much is waiting already.
+
+        Raises:
+            BadData, TooLarge: nothing was kept.
+            Unavailable: nothing was kept; sending again later can succeed.
+        """
+        full = Unavailable(f"more than {_WAITING_BYTES >> 20} MiB are waiting for the journal; send again later", _FULL_WAIT_S)
+        if self._waiting_bytes >= _WAITING_BYTES:
+            raise full
+        body = await anext(bodies, None)
+        if body is None:
+            raise BadData("the call has no message")
+        if self._waiting_bytes and self._waiting_bytes + len(body) > _WAITING_BYTES:
+            raise full
+        self._waiting_bytes += len(body)
+        try:
+            return await self._take(signal, emit, body, source)
+        finally:
+            self._waiting_bytes -= len(body)
 
     async def _take(self, signal: str, emit: Emit, body: bytes, source: str) -> bytes:
         """Body -> decoded -> durable -> the answer.
@@ -157,14 +185,28 @@ class OtlpGrpc(Source):
         if len(body) <= _INLINE_BYTES:
             decoded = decode(body, _PROTOBUF, source, now())
         else:
-            async with self._decoding:
-                decoded = await asyncio.to_thread(decode, body, _PROTOBUF, source, now())
+            decoded = await self._decode(partial(decode, body, _PROTOBUF, source, now()))
         try:
             await emit(decoded.batches)
         except BaseException:  # also when the sender hangs up: what was not kept must be described again
             self._decoder.forget(described(decoded.batches))
             raise
         return response(signal, decoded, _PROTOBUF)
+
+    async def _decode(self, decode: Callable[[], Decoded]) -> Decoded:
+        """Decode in a thread, which goes on when the sender hangs up: what it describes then was not kept and must be described again."""
+        await self._decoding.acquire()
+        work = asyncio.get_running_loop().run_in_executor(None, decode)
+        work.add_done_callback(lambda _: self._decoding.release())
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(self._forget)
+            raise
+
+    def _forget(self, work: asyncio.Future[Decoded]) -> None:
+        if not work.cancelled() and work.exception() is None:
+            self._decoder.forget(described(work.result().batches))
 
     async def _abort(
         self, context: grpc.aio.ServicerContext[Any, Any], code: Any, message: str, details: Sequence[AnyMessage] = ()

@@ -23,6 +23,7 @@ from ninefold.sources.delivery import deliver, heed_cancel
 
 _log = get("polling")
 _SHOWN = 5
+_PATIENCE = 10
 
 
 class PollConfig(Strict):
@@ -46,6 +47,8 @@ class Poller(Source):
     """A source that asks. Subclasses write `page`, and `forget` if they describe series."""
 
     extraction: ClassVar[Extraction] = "poll"
+    patience: ClassVar[int] = _PATIENCE
+    """How many times `timeout_s` a page may take in all: what holds when the other side answers a byte now and then."""
 
     async def page(self, position: dict[str, Any]) -> Page:
         """Ask once, from this position on (``{}`` the first time).
@@ -71,7 +74,7 @@ class Poller(Source):
                 heed_cancel()
                 self.lent.meter.counter("ninefold_source_requests_total", "Questions asked of polled sources.").add(source=self.name)
                 try:
-                    found = await self.page(position)
+                    found = await self._page(position)
                 except (Unavailable, Refused, OSError) as error:
                     failures += 1
                     await asyncio.sleep(self._after(error, failures))
@@ -87,13 +90,21 @@ class Poller(Source):
     async def check(self) -> Reached:
         """Ask once and show a few records; the position stays where it is."""
         try:
-            found = await self.page(await asyncio.to_thread(self.lent.load))
+            found = await self._page(await asyncio.to_thread(self.lent.load))
         finally:
             await self.close()
         self.forget(found.batches)
         count = sum(batch.rows.num_rows for batch in found.batches if batch.signal != "series")
         shown = [Batch(batch.signal, batch.source, batch.received, batch.rows.slice(0, _SHOWN)) for batch in found.batches]
         return Reached(f"{self.title} answered with {count} records{' and has more' if found.more else ''}.", shown)
+
+    async def _page(self, position: dict[str, Any]) -> Page:
+        longest = self.patience * float(self.config.timeout_s)
+        try:
+            async with asyncio.timeout(longest):
+                return await self.page(position)
+        except TimeoutError as error:
+            raise Unavailable(f"{self.title} did not finish its answer within {longest:g} s") from error
 
     async def _take(self, emit: Emit, found: Page, before: dict[str, Any]) -> None:
         try:

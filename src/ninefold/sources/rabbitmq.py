@@ -78,6 +78,8 @@ class RabbitMq(Source):
             arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()  # prefetch bounds it
             connection.close_callbacks.add(lambda *_: arrived.put_nowait(None))
             channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
+            underlay = await channel.get_underlay_channel()
+            underlay.on_consumer_cancel_callbacks.add(lambda _: arrived.put_nowait(None))  # the queue was deleted, or moved
             await queue.consume(arrived.put)
             _log.info("%s reads queue %s of %s", self.name, self.config.queue, self._where)
             while True:
@@ -87,23 +89,17 @@ class RabbitMq(Source):
                     found.append(arrived.get_nowait())
                 messages = [message for message in found if message is not None]
                 if len(messages) < len(found):
-                    raise Unavailable(f"{self._where} closed the connection")
+                    raise Unavailable(f"{self._where} closed the connection or ended our reading of queue {self.config.queue}")
                 await self._intake.take(emit, [_message(message) for message in messages])
                 await messages[-1].ack(multiple=True)  # one channel, one consumer: everything up to it
 
     async def check(self) -> Reached:
-        """Take up to five messages and give them back at once."""
+        """Count the messages. None is taken to be shown: a quorum queue counts every return, and drops a message returned too often."""
         async with self._connected() as connection:
             channel = await connection.channel()
             queue = await channel.get_queue(self.config.queue)
-            found: list[AbstractIncomingMessage] = []
-            while len(found) < 5 and (message := await queue.get(fail=False)) is not None:
-                found.append(message)
-            for message in reversed(found):
-                await message.nack(requeue=True)
             count = queue.declaration_result.message_count
-        said = f"{self._where} has {count} messages in queue {self.config.queue}."
-        return Reached(said, await self._intake.show([_message(message) for message in found]))
+        return Reached(f"{self._where} has {count} messages in queue {self.config.queue}.")
 
     async def _queue(self, channel: AbstractChannel) -> AbstractQueue:
         if not self.config.exchange:

@@ -130,7 +130,10 @@ class RedisStreams(Source):
         idle = int(self.config.claim_s * 1000)
         while True:
             last, entries, *_ = await redis.xautoclaim(stream, self.config.group, self._consumer, idle, last, self.config.batch)
-            await self._take(redis, stream, entries, emit)
+            there = [entry for entry in entries if entry[0] is not None]
+            await self._take(redis, stream, there, emit)
+            if len(there) < len(entries):  # Redis 6 does not name those that were deleted, but claims them: now they are ours
+                await self._left_by_me(redis, stream, emit)
             if last in (b"0-0", "0-0"):
                 return
 

@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from ninefold.ground.errors import BadData
 from ninefold.model.signal import SCHEMAS, Batch, Decoded, batch_of, from_ipc, quarantine
-from ninefold.sources import elasticsearch, loki, syslog_message
+from ninefold.sources import collectd_names, elasticsearch, loki, syslog_message
 from ninefold.sources.collectd_http import Collectd
+from ninefold.sources.collectd_network import Guard, Packets
 from ninefold.sources.fluent_forward import Entries, Message
 from ninefold.sources.graphite import Plaintext
 from ninefold.sources.influx import Influx
@@ -93,8 +94,15 @@ _DOORS: dict[str, Callable[[str, int, bytes], Decoded]] = {
     "elasticsearch": lambda source, received, payload: elasticsearch.decode(payload, "", source, received),
     "splunk_hec": lambda source, received, payload: Hec().events(payload, source, received),
     "collectd": lambda source, received, payload: Collectd().decode(payload, source, received),
+    "collectd_network": lambda source, received, payload: Packets(Guard(), collectd_names.DATA_SOURCES, _sealed).decode(
+        [payload], source, received
+    ),
 }
 """Formats that one product's door reads by itself."""
+
+
+def _sealed(why: str) -> None:
+    raise BadData(f"the packet cannot be opened: {why}; its sender has to send it anew")
 
 
 def _whole(signal: str, source: str, received: int, payload: bytes) -> Decoded:

@@ -13,14 +13,16 @@ somebody, custom fields) is one event of kind ``ticket``; mail records, watchers
 who did what; ``ticket``, ``subject``, ``queue``, ``owner``, ``actor``, ``change``, ``field``, ``old``, ``new`` are attributes, a new
 status is the event's status as RT writes it, a message's text its body. All events of a ticket have the same fingerprint.
 
-The cursor is the transaction's number, so nothing is missed while Ninefold is away and nothing comes twice. It begins with what happens
+The cursor is the transaction's number, so nothing is missed while Ninefold is away; the last numbers before it are asked for again each
+time, for transactions that were committed late, and those that were delivered already are left out. What the token may not see of a
+transaction (a comment's text, a ticket) is left out of its event. It begins with what happens
 after the first start; `history` begins with the first ticket. RT answers slowly: a page costs it one question, and one for each ticket
 (`subjects`) and message (`messages`) in it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -38,6 +40,8 @@ _VERBS = {
 }  # fmt: skip
 _FIELDS = "ObjectId,Type,Field,OldValue,NewValue,Created,Creator"
 _PAGE = 100
+_BACK = 50
+"""How many numbers before the cursor are looked at again; less than a page, so that each page goes on."""
 
 
 class RequestTrackerFeed(Poller):
@@ -46,6 +50,7 @@ class RequestTrackerFeed(Poller):
     kind = "request_tracker_feed"
     title = "Request Tracker (feed)"
     signals = frozenset(("event",))
+    patience: ClassVar[int] = 3 * _PAGE  # a page costs so many questions
 
     class Config(PollConfig, HttpConfig):
         """Which RT, and how much of each ticket."""
@@ -67,12 +72,14 @@ class RequestTrackerFeed(Poller):
     async def page(self, position: dict[str, Any]) -> Page:
         """The next hundred transactions."""
         if "after" not in position and not self.config.history:
-            newest = await self._transactions(0, "DESC", 1)
-            return Page((), {"after": int(newest[0]["id"]) if newest else 0})
-        found = await self._transactions(position.get("after", 0), "ASC", _PAGE)
+            return Page((), _behind(position, await self._transactions(0, "DESC", _BACK)))
+        known = set(position.get("seen", ()))
+        found = await self._transactions(max(position.get("after", 0) - _BACK, 0), "ASC", _PAGE)
         self._tickets.clear()  # subjects and owners change
         records, bad = list[bytes](), list[tuple[str, str, bytes]]()
         for item in found:
+            if int(item["id"]) in known:
+                continue
             try:
                 if item["Type"] in _VERBS:
                     records.append(dump_json(await self._record(item)))
@@ -81,7 +88,7 @@ class RequestTrackerFeed(Poller):
         batches = [raw_batch(f"webhook:{self.name}", self.name, now(), records)] if records else []
         if bad:
             batches.append(quarantine(self.name, now(), "event", "request_tracker_feed", bad))
-        return Page(batches, {"after": int(found[-1]["id"])} if found else position, len(found) == _PAGE)
+        return Page(batches, _behind(position, found), len(found) == _PAGE)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -131,11 +138,25 @@ class RequestTrackerFeed(Poller):
     async def _name(self, kind: str, number: str) -> str:
         """The name of a user or queue that RT speaks of by its number."""
         if number.isdigit() and (kind, number) not in self._names:
-            self._names[kind, number] = str((await self._get(f"/{kind}/{number}")).get("Name") or number)
+            try:
+                data = await self._get(f"/{kind}/{number}")
+            except Refused:  # not for us: its number has to do
+                data = {}
+            self._names[kind, number] = str(data.get("Name") or number)
         return self._names.get((kind, number), number)
 
     async def _message(self, transaction: str) -> str:
-        items = (await self._get(f"/transaction/{transaction}/attachments", fields="Content,ContentType")).get("items") or ()
+        try:
+            items = (await self._get(f"/transaction/{transaction}/attachments", fields="Content,ContentType")).get("items") or ()
+        except Refused:  # a comment this token may not read: that it was made is still worth having
+            return ""
         return next(
             (str(item["Content"]) for item in items if str(item.get("ContentType", "")).startswith("text/") and item.get("Content")), ""
         )
+
+
+def _behind(position: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The position behind these transactions: the largest number, and those before it that need not come again."""
+    ids = {int(item["id"]) for item in found}
+    after = max(ids | {position.get("after", 0)})
+    return {"after": after, "seen": sorted(number for number in ids | set(position.get("seen", ())) if number > after - _BACK)}

@@ -29,7 +29,9 @@ records that become visible late.
 **Pages** (`paging`): `link` follows the header ``Link: <…>; rel="next"``; `next` follows the JMESPath `next`, an address or a token sent
 as `next_param`; `page` counts `page_param` up and `offset` counts `offset_param` up by records, both until a page is shorter than
 `page_size`. Pages are handed over one by one; the cursor moves at the end of the round, and after a crash the round goes on at its page.
-A next address on another host is not followed.
+A next address on another host is not followed. While pages are counted, a record that changes moves the others: where the
+answer is ordered by the cursor, say `ascending`, and each page is asked for from the last one's cursor on. A page that is gone
+(404, 410) begins the round anew after `every_s`; after any other refusal it is asked for again, less and less often.
 
 **Repeats.** A record that changed comes again, as it is now; one that holds a time is the same event when it is delivered again
 after a crash. What a record becomes is said under [rows](rows.md). Jira's `updated` has minutes only and the user's time zone: give the
@@ -49,7 +51,7 @@ from jmespath.exceptions import JMESPathError
 from pydantic import Field, model_validator
 
 from ninefold.ground.clock import SECOND, iso, now
-from ninefold.ground.errors import BadData, ConfigError, Refused, Unavailable
+from ninefold.ground.errors import BadData, ConfigError, NotFound, Refused, Unavailable
 from ninefold.model.signal import Batch, quarantine
 from ninefold.plugin import Lent
 from ninefold.sources.http_client import Http, HttpConfig
@@ -61,10 +63,27 @@ from ninefold.sources.rows import Rows, RowsConfig, mark
 _LINK = re.compile(r"<([^>]*)>([^,]*)")
 _NEXT = re.compile(r"""rel\s*=\s*["']?[^"';]*\bnext\b""")
 _PAGES = 10_000
+_OVERLAP = 10
+"""Pages among records of equal cursor overlap by this part."""
+_LONGEST_ASKED_S = 3600.0
 _REMEMBERED = 2_500
 """How many records of a round are known again from its beginning and from its end: the newest are at one of them."""
 _TIME_FIRST = 31_536_000
 """Numbers from here on may be epoch times; smaller ones are numbers."""
+
+
+class _Api(Http):
+    """Tells what is not there from what is refused, and a limit of rate said as 403 from either."""
+
+    def _error(self, method: str, url: str | httpx.URL, response: httpx.Response, body: bytes) -> Exception:
+        error, after = super()._error(method, url, response, body), response.headers.get("retry-after", "")
+        if response.status_code in (404, 410):
+            return NotFound(str(error))
+        if response.status_code == 403 and (after or response.headers.get("x-ratelimit-remaining") == "0"):
+            reset = response.headers.get("x-ratelimit-reset", "")  # when, as an epoch time
+            wait = float(after) if after.isdigit() else float(reset) - now() / SECOND if reset.isdigit() else 60.0
+            return Unavailable(str(error), min(max(wait, 1.0), _LONGEST_ASKED_S))
+        return error
 
 
 class Rest(Poller):
@@ -98,6 +117,11 @@ class Rest(Poller):
         page_start: int = Field(1, ge=0, description="The first page's number.")
         offset_param: str = Field("offset", description="The parameter that counts records.")
         page_size: int = Field(100, ge=1, description="The records of a full page.")
+        ascending: bool = Field(
+            False,
+            description="The answer holds what is at the cursor or later, ordered by it: `page` and `offset` go on from the page's last"
+            " cursor, and records that change meanwhile move no other away.",
+        )
 
         @model_validator(mode="before")
         @classmethod
@@ -113,7 +137,7 @@ class Rest(Poller):
     def __init__(self, name: str, config: Config, lent: Lent) -> None:
         super().__init__(name, config, lent)
         self._rows = Rows(config, name)
-        self._http = Http(config.preset or self.title, f"sources.{name}", config, config.timeout_s)
+        self._http = _Api(config.preset or self.title, f"sources.{name}", config, config.timeout_s)
         self._records, self._cursor, self._next = (_compile(name, key, getattr(config, key)) for key in ("records", "cursor", "next"))
 
     async def page(self, position: dict[str, Any]) -> Page:
@@ -122,15 +146,15 @@ class Rest(Poller):
         method, url, request = self._request(position.get("cursor") or self.config.start, following)
         try:
             document, response = await self._http.ask(method, url, **request)
-        except Refused:
+        except NotFound:
             if following is None:
                 raise
-            return Page((), {key: value for key, value in position.items() if key != "next"}, True)  # the page is gone: a new round
+            return Page((), {key: value for key, value in position.items() if key != "next"})  # the page is gone: a new round, later
         found = self._records.search(document)
         records = found if isinstance(found, list) else [found] if found is not None else []
         batches, seen = self._fresh(records, position)
         top = self._top(records, response, position.get("top") or position.get("cursor"))
-        page = self._following(document, response, len(records), following)
+        page = self._following(document, response, records, following, position)
         if page is not None:
             return Page(batches, self._kept(position.get("cursor"), top, position.get("seen", []), seen, page), True)
         return Page(batches, self._kept(top, None, seen or position.get("seen", []), [], None))
@@ -147,7 +171,7 @@ class Rest(Poller):
         config = self.config
         if following and "url" in following:
             return config.method, httpx.URL(following["url"]), {"headers": config.headers}
-        written = self._written(cursor)
+        written = self._written(following["from"], 0) if following and "from" in following else self._written(cursor, self.config.back_s)
         filled = {key: value.replace("{cursor}", written) for key, value in config.params.items() if written or "{cursor}" not in value}
         path = config.path.replace("{repository}", config.repository if config.preset.startswith("github") else _segment(config.repository))
         request: dict[str, Any] = {
@@ -158,12 +182,12 @@ class Rest(Poller):
             request["json"] = _filled(config.body, written)
         return config.method, httpx.URL((config.url.rstrip("/") + path if path else config.url).replace("{cursor}", written)), request
 
-    def _written(self, cursor: Any) -> str:
+    def _written(self, cursor: Any, back_s: float) -> str:
         """The cursor as it is sent."""
-        time = _time(cursor) if self.config.cursor_format or self.config.back_s else None
+        time = _time(cursor) if self.config.cursor_format or back_s else None
         if time is None:
             return text_of(cursor)
-        time -= int(self.config.back_s * SECOND)
+        time -= int(back_s * SECOND)
         moment = datetime.fromtimestamp(time // SECOND, UTC)
         return moment.strftime(self.config.cursor_format) if self.config.cursor_format else iso(time)
 
@@ -203,9 +227,11 @@ class Rest(Poller):
                 top = value
         return top
 
-    def _following(self, document: Any, response: httpx.Response, count: int, following: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _following(
+        self, document: Any, response: httpx.Response, records: list[Any], following: dict[str, Any] | None, position: dict[str, Any]
+    ) -> dict[str, Any] | None:
         """How the next page is asked for, None when this was the last."""
-        config, number = self.config, (following or {}).get("number", 1)
+        config, number, count = self.config, (following or {}).get("number", 1), len(records)
         if number >= _PAGES:
             raise Unavailable(f"{self.name}: {number} pages and no end; narrow the question", config.longest_wait_s)
         if config.paging == "link":
@@ -220,9 +246,17 @@ class Rest(Poller):
             return {"url": self._same_host(text_of(token), response), "number": number + 1}
         if config.paging == "none" or count < config.page_size:
             return None
-        done = (following or {}).get("done", 0) + count
-        place = {config.page_param: config.page_start + number} if config.paging == "page" else {config.offset_param: done}
-        return {"params": place, "number": number + 1, "done": done}
+        start: dict[str, Any] = {}
+        if config.ascending:
+            asked = (following or {}).get("from", position.get("cursor") or config.start)
+            top = self._top(records, response, None)
+            if top is not None and self._written(top, 0) != self._written(asked, 0) and (not asked or _order(top) > _order(asked)):
+                return {"from": top, "number": number + 1}
+            start = {"from": following["from"]} if following and "from" in following else {}
+            count -= count // _OVERLAP  # among equals only the offset goes on: what moves away meanwhile moves the others up
+        done, pages = (following or {}).get("done", 0) + count, (following or {}).get("pages", 0) + 1
+        place = {config.page_param: config.page_start + pages} if config.paging == "page" else {config.offset_param: done}
+        return {"params": place, "number": number + 1, "done": done, "pages": pages} | start
 
     def _same_host(self, url: str, response: httpx.Response) -> str:
         asked = response.request.url

@@ -28,6 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cursor": "timestamp",
         "paging": "offset",
         "page_size": 100,
+        "ascending": True,
     },
     "jira": {
         "path": "/rest/api/2/search",
@@ -42,9 +43,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         " kind: 'ticket'}",
         "cursor": "timestamp",
         "cursor_format": "%Y/%m/%d %H:%M",
+        "start": "1970-01-02T00:00:00Z",
         "paging": "offset",
         "offset_param": "startAt",
         "page_size": 100,
+        "ascending": True,
     },
     "servicenow": {
         "path": "/api/now/table/incident",
@@ -59,9 +62,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         " assignee: assigned_to, group: assignment_group, created: sys_created_on, timestamp: sys_updated_on, kind: 'ticket'}",
         "cursor": "timestamp",
         "cursor_format": "%Y-%m-%d %H:%M:%S",
+        "start": "1970-01-02T00:00:00Z",
         "paging": "offset",
         "offset_param": "sysparm_offset",
         "page_size": 100,
+        "ascending": True,
     },
     "github": {
         "path": "/repos/{repository}/issues",

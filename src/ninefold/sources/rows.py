@@ -90,7 +90,9 @@ class Rows:
         found = leaves(row)
         seen = guess(found)
         attributes = attributes_of(found)
-        body = attributes.pop(seen.paths["body"], "") if "body" in seen.paths else ""
+        where = seen.paths.get("body")
+        body = next((text_of(leaf.value) for leaf in found if leaf.path == where), "")  # whole: attributes are cut
+        attributes.pop(where or "", None)
         level = seen.text("severity")
         own = time_of(row.get(self._config.time)) if self._config.time else None
         return {

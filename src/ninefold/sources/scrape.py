@@ -45,6 +45,7 @@ _PROTOBUF, _OPENMETRICS = "application/vnd.google.protobuf", "application/openme
 _REPORT = ("up", "scrape_duration_seconds", "scrape_samples_scraped")
 _COMPLAINTS, _REMEMBERED = 1000, 100_000
 _DROPPED = 0
+_END = 2**63
 Ids = npt.NDArray[np.uint64]
 
 _log = get("scrape")
@@ -220,7 +221,8 @@ class Target:
             trace, span = (labels.pop(name, "").lower() for name in ("trace_id", "span_id"))
             found.append(
                 {
-                    "series": number, "time": exemplar.time or time, "value": exemplar.value, "trace_id": trace, "span_id": span,
+                    "series": number, "time": exemplar.time if 0 < exemplar.time < _END else time,
+                    "value": exemplar.value, "trace_id": trace, "span_id": span,
                     "attributes": labels,
                 }
             )  # fmt: skip
@@ -340,6 +342,10 @@ class Scrape(Source):
             return await asyncio.to_thread(target.take, page, time, perf_counter() - started)
         except (NinefoldError, TimeoutError) as error:
             _log.debug("%s: %s: %s", self.name, url, error)
+            self.lent.meter.counter("ninefold_scrape_failures_total", "Scrapes that failed, by source.").add(source=self.name)
+            return target.fail(time, perf_counter() - started)
+        except Exception as error:  # noqa: BLE001 - a page we do not foresee may cost its own target a scrape, never the other targets theirs
+            _log.error("%s: %s could not be taken: %r; this is a fault of Ninefold's, please report it", self.name, url, error)
             self.lent.meter.counter("ninefold_scrape_failures_total", "Scrapes that failed, by source.").add(source=self.name)
             return target.fail(time, perf_counter() - started)
 

@@ -7,12 +7,14 @@ is dropped, counted in ``ninefold_snmp_refused_total`` and logged. An inform is 
 Each notification becomes an event: linkDown is an alert which linkUp resolves; the other traps every device knows have their names and a
 severity; any other is an event with its object identifier as title, unless `traps` says more of it. Variables become attributes under their
 names without MIB files (``ifDescr.3``), or object identifiers where `names` does not know them. The entity is the host: the address that
-sent it or that a version 1 trap names, or what `hosts` calls it. Communities are not kept.
+sent it or that a version 1 trap names, or what `hosts` calls it. Communities are not kept, and
+what cannot be read is in quarantine only when its sender may send; anything else is dropped and counted as above.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -29,13 +31,16 @@ from ninefold.sources.snmp_message import (
     OCTETS,
     SEQUENCE,
     TRAP_V1,
+    Item,
     Notification,
     acknowledged,
     content,
+    item_at,
     notification,
     opened,
     wrap,
     wrap_number,
+    wrap_oid,
 )
 from ninefold.sources.snmp_usm import Engine, Report, User
 
@@ -43,6 +48,7 @@ FORMAT = "snmp"
 _VERSIONS = {0: "1", 1: "2c", 3: "3"}
 _GENERIC = "1.3.6.1.6.3.1.1.5"
 _TRAP_ADDRESS, _TRAP_COMMUNITY, _SYS_NAME = "1.3.6.1.6.3.18.1.3.0", "1.3.6.1.6.3.18.1.4.0", "1.3.6.1.2.1.1.5.0"
+_COMMUNITY_NAME = re.compile(re.escape(wrap_oid(_TRAP_COMMUNITY)[2:]))
 NAMES = {
     "1.3.6.1.2.1.1.1": "sysDescr", "1.3.6.1.2.1.1.2": "sysObjectID", "1.3.6.1.2.1.1.4": "sysContact", "1.3.6.1.2.1.1.5": "sysName",
     "1.3.6.1.2.1.1.6": "sysLocation", "1.3.6.1.2.1.2.2.1.1": "ifIndex", "1.3.6.1.2.1.2.2.1.2": "ifDescr", "1.3.6.1.2.1.2.2.1.3": "ifType",
@@ -107,18 +113,34 @@ class SnmpConfig(Listen):
 
 
 class Datagram:
-    """A datagram that waits to be read; `reply` goes back to its sender once what it says is durable."""
+    """A datagram that waits to be read; `reply` goes back to its sender once what it says is durable; it is
+    `trusted` once its sender has proved that it may send."""
 
-    __slots__ = ("address", "data", "reply", "write")
+    __slots__ = ("address", "data", "reply", "trusted", "write")
 
     def __init__(self, data: bytes, address: str, write: Write) -> None:
         self.data, self.address, self.write, self.reply = data, address, write, b""
+        self.trusted = False
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __bytes__(self) -> bytes:
-        return self.data
+        """The datagram as it may be kept: without its communities; nothing where they cannot be found."""
+        try:
+            version, inside = opened(self.data)
+        except BadData:
+            return b""
+        secrets = [] if version == 3 else [inside[1]]
+        for name in _COMMUNITY_NAME.finditer(self.data):
+            try:
+                secrets.append(item_at(self.data, name.end(), len(self.data)))
+            except BadData:
+                secrets.append(Item(OCTETS, name.end(), len(self.data)))
+        kept = bytearray(self.data)
+        for secret in secrets:
+            kept[secret.start : secret.stop] = b"*" * (secret.stop - secret.start)
+        return bytes(kept)
 
 
 class Notifications:
@@ -152,12 +174,14 @@ class Notifications:
                 return None
             except ImportError:
                 raise Refused("encrypted, and the library cryptography is not installed") from None
+            datagram.trusted = True
             said = notification(opening.data, opening.pdu)
             if opening.pdu.tag == INFORM:
                 datagram.reply = opening.answer(acknowledged(opening.data, opening.pdu))
         elif version in (0, 1) and len(inside) == 3 and inside[1].tag == OCTETS:
             if content(data, inside[1]) not in self._communities:
                 raise Refused("unknown community")
+            datagram.trusted = True
             if (inside[2].tag == TRAP_V1) != (version == 0):
                 raise BadData("the notification is of another version than its message", "byte 0")
             said = notification(data, inside[2])
@@ -243,7 +267,10 @@ class Snmp(Listening):
             except Refused as error:
                 self._refuse(str(error), datagram.address)
             except BadData as error:
-                bad.append((error.reason, error.where, datagram.data))
+                if datagram.trusted:
+                    bad.append((error.reason, error.where, bytes(datagram)))
+                else:  # anybody can send this, so it is not stored
+                    self._refuse(error.reason, datagram.address)
             else:
                 events += [row] if row else []
         batches = [batch_of("event", self.name, received, events)] if events else []

@@ -30,14 +30,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
+from datetime import time as clock_time
 from decimal import Decimal
 from typing import Any
+from unicodedata import combining, normalize
+from uuid import UUID
 
 from pydantic import Field, SecretStr
-from sqlalchemy import Connection, CursorResult, Engine, create_engine, text
+from sqlalchemy import URL, Connection, CursorResult, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -60,6 +63,15 @@ _LIMITS: dict[str, tuple[str, ...]] = {
     "oracle": ("SET TRANSACTION READ ONLY",),
 }
 _STEPS = 20_000
+_PLAIN = (bool, int, float, str)
+_READ: dict[type, Callable[[str], Any]] = {
+    datetime: datetime.fromisoformat, date: date.fromisoformat, clock_time: clock_time.fromisoformat, Decimal: Decimal, UUID: UUID,
+    bytes: bytes.fromhex,
+}  # fmt: skip
+"""The other types a cursor may have, and how each is read again."""
+_WRITTEN: dict[type, Callable[[Any], str]] = {bytes: bytes.hex, datetime: datetime.isoformat}
+_COLLATED = (str, bytes, UUID)
+"""What databases order by rules of their own."""
 
 
 class Sql(Poller):
@@ -83,12 +95,20 @@ class Sql(Poller):
         super().__init__(name, config, lent)
         self._rows = Rows(config, name)
         self._engine: Engine | None = None
+        self._asking: asyncio.Future[Page] | None = None
         if (":cursor" in config.query) != bool(config.cursor):
             raise ConfigError(f"sources.{name}: a query with :cursor needs `cursor`, the column it is taken from, and the other way round")
 
     async def page(self, position: dict[str, Any]) -> Page:
-        """The next rows."""
-        return await asyncio.to_thread(self._ask, position)
+        """The next rows. A driver that hangs keeps its thread; it is waited for again, so that it is never more than one."""
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(asyncio.to_thread(self._ask, position))
+        asking = self._asking
+        try:
+            return await asyncio.shield(asking)
+        finally:
+            if asking.done():
+                self._asking = None
 
     def forget(self, batches: Any) -> None:
         """Told which batches were not kept."""
@@ -122,9 +142,10 @@ class Sql(Poller):
             row = dict(found)
             if column and row[column] is not None:
                 before, value = value, row[column]
-                if before is not None and value < before:
+                self._keepable(value)
+                if before is not None and not isinstance(value, _COLLATED) and value < before:
                     raise ConfigError(f"sources.{self.name}: the query must ORDER BY {column}")
-                if len(rows) >= self.config.page_rows and value != before:
+                if len(rows) >= self.config.page_rows and not _same(value, before):
                     return rows, seen, last, True
             if self.config.late:
                 with suppress(BadData):  # a row nested too deeply is said so about each time it is read
@@ -132,9 +153,26 @@ class Sql(Poller):
                     if seen[-1] in known:
                         continue
             rows.append(row)
-            if column and value is not None and (not isinstance(value, type(last)) or value > last):
+            if column and value is not None and (self._is_collated(value) or not isinstance(value, type(last)) or value > last):
                 last = value
         return rows, seen, last, False
+
+    def _is_collated(self, value: Any) -> bool:
+        """Whether only the database knows the order; a text one may go back from (`late`) is a time and has Python's."""
+        return isinstance(value, _COLLATED) and not (self.config.late and isinstance(value, str))
+
+    def _keepable(self, value: Any) -> None:
+        """Refuse a cursor we could not keep before anything of its page is delivered."""
+        if not isinstance(value, _PLAIN) and type(value) not in _READ:
+            raise ConfigError(
+                f"sources.{self.name}: a {type(value).__name__} cannot be a cursor; CAST({self.config.cursor} AS …) to a text"
+            )
+
+    def _url(self) -> URL:
+        try:
+            return make_url(self.config.url.get_secret_value())
+        except (ArgumentError, ValueError):  # whose text shows a part of it, maybe of the password
+            raise ConfigError(f"sources.{self.name}.url: the address cannot be read; percent-encode the password") from None
 
     def _batches(self, rows: list[dict[str, Any]]) -> list[Batch]:
         return self._rows.batches(rows, now())
@@ -144,7 +182,7 @@ class Sql(Poller):
         """A connection in a transaction that is read-only, limited in time and rolled back."""
         try:
             if self._engine is None:
-                self._engine = create_engine(self.config.url.get_secret_value(), poolclass=NullPool)
+                self._engine = create_engine(self._url(), poolclass=NullPool)
             with self._engine.connect() as connection:
                 limits = _LIMITS.get("mariadb" if getattr(connection.dialect, "is_mariadb", False) else connection.dialect.name, ())
                 for statement in limits:
@@ -187,15 +225,21 @@ def _back(value: Any, late: float) -> Any:
     return type(value)(value - type(value)(late))
 
 
-_READ: dict[str, Any] = {"datetime": datetime.fromisoformat, "date": date.fromisoformat, "Decimal": Decimal}
+def _same(value: Any, other: Any) -> bool:
+    """Whether a database may take two values for equal: its collation may heed neither case, accents nor blanks at the end."""
+    if isinstance(value, str) and isinstance(other, str):
+        return _folded(value) == _folded(other)
+    return bool(value == other)
+
+
+def _folded(value: str) -> str:
+    return "".join(letter for letter in normalize("NFKD", value.casefold()) if not combining(letter)).rstrip()
 
 
 def _packed(value: Any) -> Any:
     """A cursor as JSON keeps it."""
-    if isinstance(value, datetime | date):
-        return [type(value).__name__, value.isoformat()]
-    return ["Decimal", str(value)] if isinstance(value, Decimal) else value
+    return value if isinstance(value, _PLAIN) else [type(value).__name__, _WRITTEN.get(type(value), str)(value)]
 
 
 def _unpacked(value: Any) -> Any:
-    return _READ[value[0]](value[1]) if isinstance(value, list) else value
+    return next(read for kind, read in _READ.items() if kind.__name__ == value[0])(value[1]) if isinstance(value, list) else value

@@ -9,7 +9,8 @@ Point any StatsD client at port 8125. Of an interval (10 s) become, at its end, 
 - set ``s``: how many different values there were.
 
 Tags become attributes. Events (``_e{…}``) and service checks (``_sc|…``) become events at once: checks, and events of type error, warning
-or success, are alerts. Lines that cannot be read are in quarantine. Not kept: a line's own time (``|T``) and container (``|c:``).
+or success, are alerts. Lines that cannot be read, and a last one over TCP without a newline, are in
+quarantine. Not kept: a line's own time (``|T``) and container (``|c:``).
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _STEPS = 128
 """Buckets a doubling: a percentile is at most 0.27 % off."""
 _MEMBERS = 1_000_000
 """Different values of sets, and buckets of timers, that are held in an interval."""
+_IDLE = 360
+"""Intervals (an hour of 10 s) after which a gauge that was not sent makes room when there is none."""
 _UNITS = {b"ms": "ms"}
 
 Row = dict[str, Any]
@@ -55,12 +58,12 @@ class StatsdConfig(Listen):
 class _Slot:
     """What one name with its tags has gathered: a number, the members of a set, or the buckets of a timer."""
 
-    __slots__ = ("attributes", "buckets", "count", "high", "low", "members", "name", "numbers", "touched", "type", "value")
+    __slots__ = ("attributes", "buckets", "count", "high", "idle", "low", "members", "name", "numbers", "touched", "type", "value")
 
     def __init__(self, name: str, type_: bytes, attributes: dict[str, str]) -> None:
         self.name, self.type, self.attributes = name, type_, attributes
         self.numbers: dict[str, int] = {}
-        self.value = 0.0
+        self.value, self.idle = 0.0, 0
         self.reset()
 
     def reset(self) -> None:
@@ -101,20 +104,22 @@ class Aggregator:
 
     Attributes:
         dropped: lines that found no room.
+        forgotten: gauges that were forgotten to make room; ``+1`` to one of them begins at 0 again.
     """
 
     def __init__(self, source: str, percentiles: Sequence[float] = (50, 95, 99), limit: int = 100_000) -> None:
-        self.dropped = 0
+        self.dropped = self.forgotten = 0
         self._source, self._limit = source, limit
         self._percentiles = [(f"p{percent:g}", percent) for percent in percentiles]
         self._slots: dict[tuple[bytes, bytes, bytes], _Slot] = {}
         self._held = 0
+        self._swept = False
         self._lock = threading.Lock()
 
-    def fold(self, block: bytes, received: int) -> Decoded:
-        """Take a block of lines in; the batches are events and what could not be read."""
+    def fold(self, block: bytes, received: int, rest: Sequence[bytes] = ()) -> Decoded:
+        """Take a block of lines in; the batches are events and what could not be read, which the `rest` is too."""
         events: list[Row] = []
-        bad: dict[str, list[bytes]] = {}
+        bad: dict[str, list[bytes]] = {"the line is cut short or too long": [*rest]} if rest else {}
         with self._lock:
             for line in filter(None, (line.strip(b"\r\0 ") for line in block.split(b"\n"))):
                 try:
@@ -176,11 +181,23 @@ class Aggregator:
         except UnicodeDecodeError:
             raise BadData("the name or a tag is not UTF-8") from None
         if len(self._slots) >= self._limit:
-            self._slots = {key: held for key, held in self._slots.items() if held.touched}
+            self._sweep()
             if len(self._slots) >= self._limit:
                 return None
         self._slots[name, type_, tags] = slot
         return slot
+
+    def _sweep(self) -> None:
+        """Make room, once an interval: what was not sent in it goes, but gauges, which hold a value, only when they are silent for long."""
+        if self._swept:
+            return
+        self._swept = True
+        kept = {key: slot for key, slot in self._slots.items() if slot.touched or slot.type == b"g"}
+        if len(kept) >= self._limit:
+            gauges = len(kept)
+            kept = {key: slot for key, slot in kept.items() if slot.touched or slot.idle < _IDLE}
+            self.forgotten += gauges - len(kept)
+        self._slots = kept
 
     def flush(self, time: int, received: int) -> list[Batch]:
         """The points of the interval that ends at `time`, with the series they are the first of; then a new interval begins."""
@@ -188,10 +205,12 @@ class Aggregator:
             found: list[tuple[int, float]] = []
             new: list[Row] = []
             for slot in self._slots.values():
+                slot.idle += 1
                 if slot.touched:
                     found += self._points(slot, received, new)
                     slot.reset()
-            self._held = 0
+                    slot.idle = 0
+            self._held, self._swept = 0, False
         if not found:
             return []
         series, values = zip(*sorted(found), strict=True)
@@ -240,6 +259,7 @@ class Statsd(Listening):
         self.aggregator = Aggregator(name, config.percentiles, config.series_limit)
         self.listener = Listener(self, config.host, [Port(config.port)], self._decode, reader=lambda write: Lines(), datagram=whole)
         self._left_out = lent.meter.counter("ninefold_statsd_left_out_total", "StatsD: lines beyond the limits of an interval.")
+        self._forgotten = lent.meter.counter("ninefold_statsd_forgotten_total", "StatsD: gauges forgotten to make room.")
 
     async def run(self, emit: Emit) -> None:
         """Listen until cancelled; what was summed up by then is still delivered."""
@@ -252,7 +272,7 @@ class Statsd(Listening):
             await flushing
 
     def _decode(self, blocks: Sequence[bytes], rest: Sequence[bytes], received: int) -> Decoded:
-        return self.aggregator.fold(b"\n".join(blocks), received)
+        return self.aggregator.fold(b"\n".join(blocks), received, rest)
 
     async def _flush_until(self, end: asyncio.Event, emit: Emit) -> None:
         """Flush at every multiple of the interval, and once more at the end."""
@@ -269,3 +289,7 @@ class Statsd(Listening):
                 self.aggregator.dropped = 0
                 self._left_out.add(left_out)
                 self.listener.log.error("%d lines were dropped: there are more than %d series", left_out, self.config.series_limit)
+            if forgotten := self.aggregator.forgotten:
+                self.aggregator.forgotten = 0
+                self._forgotten.add(forgotten)
+                self.listener.log.error("%d gauges, silent for %d intervals, were forgotten to make room", forgotten, _IDLE)

@@ -2,7 +2,7 @@
 
 The store is followed, so a drift is seen once it is kept; each is one record by the id of its event, however often it is read. A notice
 goes out for warnings and worse through the configured `notify` connectors, at most one for a source and kind of drift within the
-cool-down; the end is told to whoever was told of the beginning.
+cool-down (one that lasts beyond it is told then); the end is told to whoever was told of the beginning.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import func, select
 
 from ninefold.ground.clock import MINUTE, SECOND, iso, now, parse
-from ninefold.ground.errors import NinefoldError
+from ninefold.ground.errors import BadData, NinefoldError
 from ninefold.ground.log import get
 from ninefold.plugin import Connector, Store
 from ninefold.stewardship.radius import Radius, sentence
@@ -29,9 +29,11 @@ _POSITION = "stewardship:drifts"
 _NEW = """
 SELECT id, toUnixTimestamp64Nano(e.time) AS time, toUnixTimestamp64Nano(e.received) AS received, source_id, title, severity,
        status, attributes
-FROM event AS e WHERE kind = 'drift' AND source = 'ninefold.watch' AND e.received > fromUnixTimestamp64Nano({after:Int64})
+FROM event AS e WHERE kind = 'drift' AND source = {source:String} AND e.received > fromUnixTimestamp64Nano({after:Int64})
 ORDER BY e.received, status, id LIMIT 100000
 """
+_TOLD_BY = ("ninefold.watch", "ninefold.limits")
+"""Whose events are believed. Each is followed by itself: the watch may lag behind the limits."""
 _LOUD = ("critical", "high", "warning")
 
 
@@ -50,6 +52,7 @@ class Drifts:
     ) -> None:
         self._store, self._records, self._radius, self._notify = store, records, radius, notify
         self._cool_down = round(cool_down_s * SECOND)
+        self._told: dict[tuple[str, str], int] = {}
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -64,15 +67,31 @@ class Drifts:
         Raises:
             Unavailable: the store or the records cannot be used now.
         """
+        return sum(self._follow(source) for source in _TOLD_BY)
+
+    def _follow(self, source: str) -> int:
+        position = f"{_POSITION}:{source}"
         with self._records.reading() as session:
-            kept = session.get(Setting, _POSITION)
+            kept = session.get(Setting, position)
             after = int(kept.value["received"]) if kept else 0
-        rows = self._store.query(_NEW, {"after": max(0, after - _OVERLAP)}).to_pylist(maps_as_pydicts="lossy")
-        written = sum(self._begun(row) if row["status"] == "firing" else self._ended(row) for row in rows)
+        rows = self._store.query(_NEW, {"source": source, "after": max(0, after - _OVERLAP)}).to_pylist(maps_as_pydicts="lossy")
+        written = sum(map(self._read, rows))
         if rows and rows[-1]["received"] > after:
             with self._records.session() as session:
-                session.merge(Setting(key=_POSITION, value={"received": rows[-1]["received"]}))
+                session.merge(Setting(key=position, value={"received": rows[-1]["received"]}))
         return written
+
+    def _read(self, row: Mapping[str, Any]) -> int:
+        try:
+            if row["status"] == "firing":
+                return self._begun(row)
+            if row["status"] == "resolved":
+                return self._ended(row)
+        except (KeyError, ValueError, BadData) as error:
+            _log.warning("the drift event %s cannot be read and is passed over: %r", row["id"], error)
+            return 0
+        _log.warning("the drift event %s is neither firing nor resolved and is passed over", row["id"])
+        return 0
 
     def _begun(self, row: Mapping[str, Any]) -> int:
         with self._records.reading() as session:
@@ -92,7 +111,7 @@ class Drifts:
 
     def _ended(self, row: Mapping[str, Any]) -> int:
         with self._records.session() as session:
-            drift = session.scalars(select(SourceDrift).where(SourceDrift.mark == row["source_id"])).one_or_none()
+            drift = session.scalars(select(SourceDrift).where(SourceDrift.mark == row["source_id"]).limit(1)).one_or_none()
             if drift is None or drift.until is not None:
                 return 0
             drift.until, drift.ending = row["time"], row["title"]
@@ -106,6 +125,8 @@ class Drifts:
         sent = 0
         for drift, body, ended in await asyncio.to_thread(self._waiting):
             if await self._send(drift, body, ended):
+                if not ended:
+                    self._told[drift.source, drift.what] = now()
                 sent += 1
                 await asyncio.to_thread(self._noted, drift.id, "recovered" if ended else "sent")
         return sent
@@ -121,11 +142,12 @@ class Drifts:
                     .group_by(SourceDrift.source, SourceDrift.what)
                 )
             }
+            at = now()
+            latest |= self._told
             for drift in session.scalars(select(SourceDrift).where(SourceDrift.notice == "waiting").order_by(SourceDrift.since)):
-                if drift.since - latest.get((drift.source, drift.what), -self._cool_down) < self._cool_down:
-                    drift.notice = "held"
-                    continue
-                latest[drift.source, drift.what] = drift.since
+                if at - latest.get((drift.source, drift.what), at - self._cool_down) < self._cool_down:
+                    continue  # it waits until then, and is dropped only when it is over by then
+                latest[drift.source, drift.what] = at
                 found.append((drift, f"{drift.title}, since {iso(drift.since)}. {sentence(drift.radius)}", False))
             over = select(SourceDrift).where(SourceDrift.notice == "sent", SourceDrift.until.is_not(None))
             found += [(drift, f"{drift.ending}, at {iso(drift.until or 0)}.", True) for drift in session.scalars(over)]

@@ -16,7 +16,7 @@ import jmespath
 import orjson
 import pyarrow as pa
 import yaml
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from ninefold.catalogue.masking import masked
@@ -170,18 +170,32 @@ def fragment(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What to write into ninefold.yaml, and the environment variables that have to hold its secrets (name -> setting)."""
     needed: dict[str, str] = {}
-    written: dict[str, Any] = {"type": kind}
-    infos = fields_of(kind_of(kind))
-    for key, value in settings.items():
-        if key in infos and secret(infos[key]) and isinstance(value, str) and not value.startswith("${"):
-            variable = f"{name}_{key}".upper().replace("-", "_").replace(".", "_")
-            needed[variable] = key
-            value = f"${{{variable}}}"  # noqa: PLW2901 - what is written stands in place of what was given
-        written[key] = value
-    whole: dict[str, Any] = {"sources": {name: written}}
+    try:
+        checked = kind_of(kind).Config.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise ConfigError(f"the settings of {name} are wrong: {problems}") from None
+    whole: dict[str, Any] = {"sources": {name: {"type": kind, **_hidden(checked, dict(settings), name, "", needed)}}}
     if mappings:
         whole["webhooks"] = dict(mappings)
     return whole, needed
+
+
+def _hidden(checked: Any, given: Any, name: str, path: str, needed: dict[str, str]) -> Any:
+    """What was given with every secret in it, however deep, in an environment variable's place; the variables go into `needed`."""
+    if isinstance(checked, SecretStr):
+        if not isinstance(given, str) or given.startswith("${"):
+            return given
+        variable = re.sub(r"\W", "_", f"{name}_{path}").upper()
+        needed[variable] = path
+        return f"${{{variable}}}"
+    if isinstance(given, dict) and isinstance(checked, BaseModel | dict):
+        parts = {key: getattr(checked, key, None) if isinstance(checked, BaseModel) else checked.get(key) for key in given}
+        return {key: _hidden(parts[key], value, name, f"{path}.{key}".strip("."), needed) for key, value in given.items()}
+    if isinstance(given, list | tuple) and isinstance(checked, list | tuple) and len(given) == len(checked):
+        pairs = enumerate(zip(checked, given, strict=True))
+        return [_hidden(part, value, name, f"{path}.{place}".strip("."), needed) for place, (part, value) in pairs]
+    return given
 
 
 def merged(text: str, part: Mapping[str, Mapping[str, Any]]) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,9 +127,8 @@ def _new(folder: Path) -> Path:
     """An empty folder beside `folder` to make it in."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Conflict(f"{folder} is there already and is not empty; name a new folder")
-    unfinished = folder.absolute().with_name(f".{folder.name}.unfinished")
+    unfinished = folder.absolute().with_name(f".{folder.name}.{secrets.token_hex(4)}.unfinished")
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True, mode=0o700)
     except OSError as error:
         raise Unavailable(f"{folder} cannot be made: {error.strerror}; check the owner of the folder above it") from error

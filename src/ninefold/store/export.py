@@ -3,23 +3,27 @@
 The folder is hive-partitioned (``log/date=2026-11-20/log.parquet``), so DuckDB, Spark, pandas, pyarrow (``pyarrow.dataset.dataset(folder /
 "log", partitioning="hive")``) and ClickHouse's ``file()`` read it as one table a signal. ``series.parquet`` and ``relation.parquet`` say
 what the series are and what depends on what, as of the last run. ``manifest.json`` holds each file's rows, size and hash; a file is there
-whole or not at all. A day is written again only when it has more rows than before: late rows are taken in, and what retention has deleted
-meanwhile stays exported.
+whole or not at all. No file of a day is rewritten: late rows become a further one (``log-2.parquet``), so that what retention
+has deleted meanwhile stays exported.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from ninefold.ground.errors import Unavailable
+from ninefold.ground.clock import SECOND, parse
+from ninefold.ground.errors import Conflict, Unavailable
 from ninefold.model.signal import SCHEMAS
 from ninefold.store.telemetry import Telemetry
 
@@ -27,6 +31,7 @@ DAILY = ("metric", "exemplar", "histogram", "log", "span", "event")
 WHOLE = ("series", "relation")
 _MANIFEST = "manifest.json"
 _GROUP_ROWS = 500_000
+_HOUR = 3600 * SECOND
 
 
 class Written(NamedTuple):
@@ -38,14 +43,20 @@ class Written(NamedTuple):
 
 
 def export(store: Telemetry, to: Path, before: int) -> list[Written]:
-    """Write the days that end at or before `before` (ns, UTC) and are not exported yet.
+    """Write what is not exported yet of the days that end at or before `before` (ns, UTC).
 
     Raises:
+        Conflict: another export to the folder is running.
         Unavailable: the folder cannot be written, or the store cannot answer now; what is whole stays.
     """
     try:
         to.mkdir(parents=True, exist_ok=True)
-        return list(_export(store, to, before))
+        with (to / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Conflict(f"another export to {to} is running; wait until it has finished") from None
+            return list(_export(store, to, before))
     except OSError as error:
         raise Unavailable(f"the export to {to} stopped: {error}; check the folder and the disk") from error
 
@@ -53,45 +64,110 @@ def export(store: Telemetry, to: Path, before: int) -> list[Written]:
 def _export(store: Telemetry, to: Path, before: int) -> Iterator[Written]:
     known = _known(to)
     for signal in DAILY:
-        for day, rows in _days(store, signal, before):
-            path = f"{signal}/date={day}/{signal}.parquet"
-            if rows > known.get(path, {}).get("rows", 0) or not (to / path).exists():
-                yield _one(store, to, known, path, signal, f"WHERE toDate(time) = '{day}'")
+        for day, stored in _days(store, signal, before):
+            yield from _day(store, to, known, signal, day, stored)
     for signal in WHOLE:
-        yield _one(store, to, known, f"{signal}.parquet", signal, "")
+        table = store.query(f"SELECT {_columns(signal)} FROM {signal}")  # noqa: S608 - our names
+        yield from _write(to, known, f"{signal}.parquet", signal, [table], {})
 
 
-def _days(store: Telemetry, signal: str, before: int) -> list[tuple[str, int]]:
+def _day(store: Telemetry, to: Path, known: dict[str, Any], signal: str, day: str, stored: list[int]) -> Iterator[Written]:
+    """Write the rows of a day that none of its files has, as one more file."""
+    folder = to / signal / f"date={day}"
+    files = sorted(folder.glob("*.parquet"))
+    first = f"{signal}/date={day}/{signal}.parquet"
+    listed = {path for path in known if path.startswith(f"{signal}/date={day}/")}
+    if listed == {str(file.relative_to(to)) for file in files} and known.get(first, {}).get("stored") == stored:
+        return
+    for path in listed:
+        del known[path]
+    for file in files:  # also one that a run wrote and could not note
+        known[str(file.relative_to(to))] = _about(file, signal)
+    number = 1
+    while (path := f"{signal}/date={day}/{signal}{f'-{number}' if number > 1 else ''}.parquet") in known:
+        number += 1
+    yield from _write(to, known, path, signal, _slices(store, signal, day, files), {"stored": stored})
+    if first in known:
+        known[first]["stored"] = stored
+    _note(to, known)
+
+
+def _slices(store: Telemetry, signal: str, day: str, files: Sequence[Path]) -> Iterator[pa.Table]:
+    """A day by the hour, so that memory never holds more than that, without the rows that are in `files`."""
+    begin = parse(f"{day}T00:00:00Z")
+    for hour in range(begin, begin + 24 * _HOUR, _HOUR):
+        table = store.query(
+            f"SELECT {_columns(signal)} FROM {signal} WHERE toDate(time) = '{day}' AND time >= fromUnixTimestamp64Nano({{a:Int64}}, 'UTC') "  # noqa: S608 - our names
+            "AND time < fromUnixTimestamp64Nano({b:Int64}, 'UTC')",
+            {"a": hour, "b": hour + _HOUR},
+        ).cast(SCHEMAS[signal])
+        if files and table.num_rows:
+            kind = SCHEMAS[signal].field("time").type
+            within = (ds.field("time") >= pa.scalar(hour, kind)) & (ds.field("time") < pa.scalar(hour + _HOUR, kind))
+            had = Counter(row for file in files for row in _rows(pq.read_table(file, filters=within, partitioning=None)))
+            table = table.filter(pa.array([_is_new(row, had) for row in _rows(table)], pa.bool_()))
+        if table.num_rows:
+            yield table
+
+
+def _rows(table: pa.Table) -> list[str]:
+    return [repr(row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+
+
+def _is_new(row: str, had: Counter[str]) -> bool:
+    had[row] -= 1
+    return had[row] < 0
+
+
+def _columns(signal: str) -> str:
+    return ", ".join(f"`{name}`" for name in SCHEMAS[signal].names)
+
+
+def _days(store: Telemetry, signal: str, before: int) -> list[tuple[str, list[int]]]:
+    """Days, and what changes when rows come or go: their count and, where rows say so, when the last one was received."""
+    last = "toUnixTimestamp64Nano(max(received))" if "received" in SCHEMAS[signal].names else "toInt64(0)"
     found = store.query(
-        f"SELECT toString(toDate(time)) AS day, count() AS rows FROM {signal} "  # noqa: S608 - our names
+        f"SELECT toString(toDate(time)) AS day, count() AS rows, {last} AS last FROM {signal} "  # noqa: S608 - our names
         "WHERE toDate(time) < toDate(fromUnixTimestamp64Nano({before:Int64}, 'UTC')) GROUP BY day ORDER BY day",
         {"before": before},
     ).to_pydict()
-    return list(zip(found["day"], found["rows"], strict=True))
+    return [(day, [rows, last]) for day, rows, last in zip(found["day"], found["rows"], found["last"], strict=True)]
 
 
-def _one(store: Telemetry, to: Path, known: dict[str, Any], path: str, signal: str, where: str) -> Written:
-    """Write one file under another name, give it its own, and note it."""
+def _write(
+    to: Path, known: dict[str, Any], path: str, signal: str, tables: Iterable[pa.Table], more: Mapping[str, Any]
+) -> Iterator[Written]:
+    """Write one file under another name, give it its own, and note it; a day's further file without rows is not kept."""
     schema = SCHEMAS[signal]
-    columns = ", ".join(f"`{name}`" for name in schema.names)
-    final, part, rows = to / path, to / f"{path}.part", 0
+    final, part = to / path, to / f"{path}.part"
     final.parent.mkdir(parents=True, exist_ok=True)
+    rows = 0
     with part.open("wb") as file:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for batch in store.stream(f"SELECT {columns} FROM {signal} {where}"):  # noqa: S608 - our names
-                writer.write_table(pa.Table.from_batches([batch]).cast(schema), _GROUP_ROWS)
-                rows += batch.num_rows
+            for table in tables:
+                writer.write_table(table.cast(schema), _GROUP_ROWS)
+                rows += table.num_rows
         file.flush()
         os.fsync(file.fileno())
-    with part.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    size = part.stat().st_size
+    if signal in DAILY and not rows:
+        part.unlink()
+        return
     part.replace(final)
-    known[path] = {"signal": signal, "rows": rows, "bytes": size, "sha256": digest}
+    known[path] = {**_about(final, signal), **more}
+    _note(to, known)
+    yield Written(path, rows, known[path]["bytes"])
+
+
+def _about(file: Path, signal: str) -> dict[str, Any]:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return {"signal": signal, "rows": pq.read_metadata(file).num_rows, "bytes": file.stat().st_size, "sha256": digest}
+
+
+def _note(to: Path, known: Mapping[str, Any]) -> None:
     noted = to / f"{_MANIFEST}.part"
     noted.write_text(json.dumps({"version": 1, "files": known}, indent=1))
     noted.replace(to / _MANIFEST)
-    return Written(path, rows, size)
 
 
 def _known(to: Path) -> dict[str, Any]:

@@ -176,20 +176,6 @@ class Telemetry:
             touched.append(table)
         return touched
 
-    def stream(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[pa.RecordBatch]:
-        """As `query` for more rows than memory should hold: batch after batch. The connection is busy until the last one is taken.
-
-        Raises:
-            BadData, Unavailable: as `query`.
-        """
-        with (
-            _translated(),
-            self._readers.client() as client,
-            client.raw_stream(sql, dict(parameters or {}), _PATIENT, "ArrowStream") as answer,
-            pa.ipc.open_stream(answer) as reader,
-        ):
-            yield from (_with_bytes(pa.Table.from_batches([batch])).to_batches()[0] for batch in reader if batch.num_rows)
-
     def backup(self, target: str) -> None:
         """Write the database to `target`, in the engine's words: ``File('/new/folder')``, ``Disk('backups', 'name')``, ``S3(…)``.
 

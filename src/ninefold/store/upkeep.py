@@ -43,8 +43,8 @@ class Upkeep:
         Raises:
             Unavailable: as `run`.
         """
-        for table in self._store.expire():
-            _log.info("rows of %s that are too old for their source were deleted", table)
-        if self._to is not None:
+        if self._to is not None:  # before anything is deleted: what could not be exported must stay
             written = export(self._store, self._to, now() - (self._older - 1) * _DAY)
             _log.info("%d files with %d rows were exported to %s", len(written), sum(file.rows for file in written), self._to)
+        for table in self._store.expire():
+            _log.info("rows of %s that are too old for their source were deleted", table)
