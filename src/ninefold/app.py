@@ -41,6 +41,7 @@ from ninefold.store.records.access import find_token
 from ninefold.store.records.base import Position, Records, Setting
 from ninefold.store.records.forgetting import forget
 from ninefold.store.records.migrate import upgrade
+from ninefold.store.schema import RETENTION_DAYS
 from ninefold.store.telemetry import Telemetry
 from ninefold.store.upkeep import Upkeep
 from ninefold.workflows.engine import Workflows
@@ -51,7 +52,7 @@ _READERS = ("store", "techniques", "incidents")
 _RESTART_S = (0.5, 1.0, 5.0, 15.0, 60.0)
 _ANALYSE_EVERY_S = 1.0
 _TRIM_EVERY_S = 10.0
-_FORGET_EVERY_S, _EVENT_DAYS = 3600.0, 400
+_FORGET_EVERY_S = 3600.0
 _TRAFFIC = "traffic"
 _KNOWN_S, _SENDERS = 5.0, 4096
 _HEALTHY_S = 10.0
@@ -225,8 +226,9 @@ class App:
             await asyncio.to_thread(self.store.trim)
 
     async def _forget(self) -> None:
+        days = self.config.store.retention_days.get("event", RETENTION_DAYS["event"])
         while True:
-            await asyncio.to_thread(forget, self.records, now(), self.config.store.retention_days.get("event", _EVENT_DAYS))
+            await asyncio.to_thread(forget, self.records, now(), days)
             await asyncio.sleep(_FORGET_EVERY_S)
 
     def _supervise(self, name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -21,7 +21,6 @@ from ninefold.sources import kernel
 from ninefold.sources.columns import Mask, Texts
 from ninefold.sources.kernel import Ints
 
-_MILLISECOND = 1_000_000
 _LATEST_S = (1 << 63) / SECOND
 _LABEL = re.compile(
     r'\s*(?:([A-Za-z_:][A-Za-z0-9_:.]*)\s*=\s*"((?:[^"\\]|\\.)*)"|"((?:[^"\\]|\\.)*)"(?:\s*=\s*"((?:[^"\\]|\\.)*)")?)\s*(,|$)', re.S
