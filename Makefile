@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
+# Many tests wait for real programs: a few files at a time, each by one process, in their order.
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # What follows from which files; a stamp is newer than what it was made from.
 RUN        := $(VENV)/.run.stamp
@@ -38,7 +40,7 @@ serve: $(RUN) $(CONSOLE) $(WARM)
 	$(BIN)/ninefold serve $(ARGS)
 
 test: $(DEV) $(CONSOLE) $(WARM) $(CLICKHOUSE) $(BROWSER)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-real: $(DEV) $(CONSOLE) $(WARM) $(CLICKHOUSE) $(BROWSER)
 	$(BIN)/python -m pytest -m real -rs $(ARGS)

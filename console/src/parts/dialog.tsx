@@ -1,6 +1,6 @@
 /** A modal dialog on the browser's own element, which keeps the focus inside and closes on Escape. */
 import type { ComponentChildren } from 'preact'
-import { useEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { Close } from './icons'
 
 interface DialogProps {
@@ -12,7 +12,7 @@ interface DialogProps {
 
 export function Dialog({ title, onClose, children, size }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null)
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = document.activeElement
     element.current?.showModal()
     element.current?.querySelector<HTMLElement>('.dialog > :not(header) :is(button, input, textarea)')?.focus()

@@ -1,5 +1,5 @@
 /** Ctrl K: every place, action, incident, series and workflow behind one line of text. */
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { query } from '../core/api'
 import { entityName } from '../core/format'
 import { commands } from '../core/keys'
@@ -72,7 +72,8 @@ export function Palette({ onClose }: { onClose: () => void }) {
   const [at, setAt] = useState(0)
   const choices = useChoices(typed)
   const here = Math.min(at, choices.length - 1)
-  useEffect(() => element.current?.showModal(), [])
+  // Before the next key arrives: an effect after the paint would leave the first letters to the page and its shortcuts.
+  useLayoutEffect(() => element.current?.showModal(), [])
   useEffect(() => element.current?.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: 'nearest' }), [here])
   const take = (choice: Choice | undefined): void => {
     if (!choice) return
