@@ -15,10 +15,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
-from ninefold.analytics.groups import Addend, Alert, Considered, Decision, Group, Member, Outcome, rank
+from ninefold.analytics.groups import FAR, Alert, Considered, Decision, Group, Member, Outcome, rank
 from ninefold.ground.clock import SECOND
 from ninefold.model.topology import Relation, Topology
 
@@ -34,7 +35,7 @@ _ENDS = 32
 _IDLE_CAP_NS = 900 * SECOND
 _INTERVALS = 2.5
 _SOON, _FADE = 1.5, 2 / 3
-_HOPS, _FAR = (1.0, 0.6, 0.4, 0.3), 0.2
+_HOPS = (1.0, 0.6, 0.4, 0.3, 0.2)
 _SHARED = 2.0
 _JOIN = 1.2
 
@@ -278,8 +279,7 @@ class Correlator:
             member.count += 1
             member.first, member.last = min(member.first, alert.time), max(member.last, alert.time)
         else:
-            text = ", ".join(f"{a.text} {a.weight:+.2g}" for c in considered if c.group is group for a in c.addends)
-            entry = _Entry(Decision(alert, "joined", group, considered, text), group, None, before, *_limits(group))
+            entry = _Entry(Decision(alert, "joined", group, considered), group, None, before, *_limits(group))
             self._join(group, alert)
         self._extend(group, alert, new=entry.member is None)
         return entry
@@ -327,24 +327,24 @@ class Correlator:
 
     def _consider(self, alert: Alert, group: Group) -> Considered:
         gap = _gap(alert, group)
-        idle = max(group.idle, self._idle_of(alert))
-        when = f"{gap / SECOND:.0f} s after its last alert" if alert.time >= group.last else "while it was going on"
-        addends = [Addend(when, _SOON * math.exp(-gap / (_FADE * idle))), self._place(alert, group)]
-        shared = [link for link in alert.links if link in group.links]
-        if shared:
-            addends.append(Addend(f"shares {shared[0]}", _SHARED))
-        return Considered(group, sum(a.weight for a in addends), tuple(addends))
+        soon = _SOON * math.exp(-gap / (_FADE * max(group.idle, self._idle_of(alert))))
+        hops, nearest = self._hops(alert, group)
+        place = _HOPS[hops]
+        link = next((link for link in alert.links if link in group.links), "") if alert.links else ""
+        shared = _SHARED if link else 0.0
+        return Considered(group, soon + place + shared, gap, alert.time >= group.last, soon, hops, nearest, place, link, shared)
 
-    def _place(self, alert: Alert, group: Group) -> Addend:
+    def _hops(self, alert: Alert, group: Group) -> tuple[int, str]:
+        """How far the alert's entity is from the group's core, at most FAR, and the entity of the core it is nearest to."""
         distances = self._distances.get(alert.entity)
         if distances is None:
             distances = self._distances[alert.entity] = self.topology.distances(alert.entity)
-        hops, nearest = min(((distances.get(e, 99), e) for e in _core(group)), default=(99, ""))
-        if hops == 0:
-            return Addend(f"the same {nearest.partition(':')[0] or 'entity'}", _HOPS[0])
-        if hops < len(_HOPS):
-            return Addend(f"{hops} hop{'s' if hops > 1 else ''} from {nearest}", _HOPS[hops])
-        return Addend(f"far from {nearest or 'where it began'}", _FAR)
+        best, nearest = FAR, ""
+        for entity in islice(group.entities, CORE):
+            hops = min(FAR, distances.get(entity, FAR))
+            if not nearest or (hops, entity) < (best, nearest):
+                best, nearest = hops, entity
+        return best, nearest
 
     def _end(self, alert: Alert, outcome: Outcome) -> Decision:
         group = self._where.get(alert.fingerprint)
@@ -371,10 +371,6 @@ class Correlator:
 
 def _order(alert: Alert) -> tuple[int, str]:
     return alert.time, alert.id
-
-
-def _core(group: Group) -> Sequence[str]:
-    return [entity for entity, _ in zip(group.entities, range(CORE), strict=False)]
 
 
 def _gap(alert: Alert, group: Group) -> int:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeVar
 
+from ninefold.ground.clock import SECOND
 from ninefold.model.severity import SEVERITIES
 
 _Key = TypeVar("_Key")
 _RANK = {word: rank for rank, word in enumerate(SEVERITIES)}
+
+FAR = 4
+"""So many hops and more are all the same."""
 
 Verdict = Literal["opened", "joined", "duplicate", "resolved", "unknown"]
 
@@ -101,11 +105,37 @@ class Addend(NamedTuple):
 
 
 class Considered(NamedTuple):
-    """A group that was looked at for an alert: its score is the sum of its addends."""
+    """A group that was looked at for an alert, and what its score is the sum of: nearness in time, in the topology, and what is shared.
+
+    The words are made when they are asked for: an alert that comes late has many others decided again, with nothing new to tell.
+    """
 
     group: Group
     score: float
-    addends: tuple[Addend, ...]
+    gap: int
+    """ns from the group's time to the alert, 0 while it was going on."""
+    later: bool
+    """The alert came after the group's last one, or with it."""
+    soon: float
+    hops: int
+    nearest: str
+    """The entity at the group's core that the alert's is nearest to, "" without one."""
+    place: float
+    link: str
+    shared: float
+
+    @property
+    def addends(self) -> tuple[Addend, ...]:
+        """The terms of the score."""
+        when = f"{self.gap / SECOND:.0f} s after its last alert" if self.later else "while it was going on"
+        if self.hops == 0:
+            where = f"the same {self.nearest.partition(':')[0] or 'entity'}"
+        elif self.hops < FAR:
+            where = f"{self.hops} hop{'s' if self.hops > 1 else ''} from {self.nearest}"
+        else:
+            where = f"far from {self.nearest or 'where it began'}"
+        terms = Addend(when, self.soon), Addend(where, self.place)
+        return (*terms, Addend(f"shares {self.link}", self.shared)) if self.link else terms
 
 
 @dataclass(slots=True)
@@ -116,8 +146,15 @@ class Decision:
     verdict: Verdict
     group: Group | None
     considered: tuple[Considered, ...] = ()
-    text: str = ""
+    said: str = ""
+    """The reason in words, where it is not the score of the group it joined."""
     moved_from: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The reason in words."""
+        scored = (addend for c in self.considered if c.group is self.group for addend in c.addends)
+        return self.said or ", ".join(f"{addend.text} {addend.weight:+.2g}" for addend in scored)
 
 
 @dataclass(slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Table, bindparam, case, func, select, update
+from sqlalchemy import Insert, Table, bindparam, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -14,6 +15,7 @@ from ninefold.analytics.groups import Alert, Decision, Group, Member, Outcome
 from ninefold.incidents.intake import Row
 from ninefold.incidents.ledger import Pages
 from ninefold.model.topology import Relation, Topology
+from ninefold.store.records.base import write_many
 from ninefold.store.records.incidents import (
     ACKNOWLEDGED,
     OPEN,
@@ -72,24 +74,25 @@ def write_alerts(session: Session, rows: Mapping[str, Row], decisions: Iterable[
         if row.time >= state["last"]:
             state.update(status=row.status, severity=row.severity, title=row.title, last=row.time, last_event=row.id)
             state["incident"] = number or state["incident"]
-    if not states:
-        return
-    statement = _upsert(session)(_ALERTS)
+    if states:
+        write_many(session, _keep_alerts(session.get_bind().dialect.name), list(states.values()))
+
+
+@cache
+def _keep_alerts(dialect: str) -> Insert:
+    statement = _upsert(dialect)(_ALERTS)
     new, old = statement.excluded, _ALERTS.c
     newer = new.last >= old.last
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["fingerprint"],
-            set_={
-                "count": old.count + new.count,
-                "first": case((new.first < old.first, new.first), else_=old.first),
-                "last": case((newer, new.last), else_=old.last),
-                "incident": func.coalesce(new.incident, old.incident),
-                "heard": case((new.heard > old.heard, new.heard), else_=old.heard),
-                **{name: case((newer, new[name]), else_=old[name]) for name in ("status", "severity", "title", "last_event")},
-            },
-        ),
-        list(states.values()),
+    return statement.on_conflict_do_update(  # type: ignore[no-any-return]
+        index_elements=["fingerprint"],
+        set_={
+            "count": old.count + new.count,
+            "first": case((new.first < old.first, new.first), else_=old.first),
+            "last": case((newer, new.last), else_=old.last),
+            "incident": func.coalesce(new.incident, old.incident),
+            "heard": case((new.heard > old.heard, new.heard), else_=old.heard),
+            **{name: case((newer, new[name]), else_=old[name]) for name in ("status", "severity", "title", "last_event")},
+        },
     )
 
 
@@ -124,7 +127,7 @@ def write_relations(session: Session, relations: Sequence[Relation]) -> None:
     """Keep edges of the topology with their first and last time."""
     if not relations:
         return
-    statement = _upsert(session)(_RELATIONS)
+    statement = _upsert(session.get_bind().dialect.name)(_RELATIONS)
     new, old = statement.excluded, _RELATIONS.c
     session.execute(
         statement.on_conflict_do_update(
@@ -141,8 +144,8 @@ def write_relations(session: Session, relations: Sequence[Relation]) -> None:
     )
 
 
-def _upsert(session: Session) -> Any:
-    return postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+def _upsert(dialect: str) -> Any:
+    return postgresql.insert if dialect == "postgresql" else sqlite.insert
 
 
 def move(session: Session, decisions: Iterable[Decision]) -> None:

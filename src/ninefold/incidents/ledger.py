@@ -5,19 +5,16 @@ Rows are gathered in plain lists and inserted together; a storm of alerts costs 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-import orjson
 from sqlalchemy import insert
-from sqlalchemy.engine.interfaces import Compiled
 from sqlalchemy.orm import Session
 
 from ninefold.analytics.groups import Considered, Decision
 from ninefold.ground.clock import iso, now
 from ninefold.incidents.intake import Row
-from ninefold.store.records.base import Base, Outbox
+from ninefold.store.records.base import Outbox, write_many
 from ninefold.store.records.incidents import Incident, IncidentEvent, Ledger, Timeline, incident_key
 
 
@@ -80,25 +77,14 @@ class Pages:
 
     def write(self, session: Session) -> None:
         """Insert everything gathered."""
-        for record, rows in ((IncidentEvent, self.events), (Timeline, self.lines), (Ledger, self.decisions), (Outbox, self.changes)):
+        for statement, rows in zip(_INSERTS, (self.events, self.lines, self.decisions, self.changes), strict=True):
             if rows:
-                _insert(session, record, rows)
+                write_many(session, statement, rows)
 
 
-def _insert(session: Session, record: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Rows as the driver takes them: in a storm, binding each value through SQLAlchemy would cost more than the insert."""
-    connection = session.connection()
-    key = record.__tablename__, connection.dialect.name
-    statement = _STATEMENTS.get(key)
-    if statement is None:
-        statement = insert(record).compile(dialect=connection.dialect, column_keys=list(rows[0]))
-        _STATEMENTS[key] = statement
-    order = cast("list[str] | None", getattr(statement, "positiontup", None))
-    plain = [{k: orjson.dumps(v).decode() if isinstance(v, dict) else v for k, v in row.items()} for row in rows]
-    connection.exec_driver_sql(str(statement), [tuple(row[name] for name in order) for row in plain] if order else plain)
+_INSERTS = tuple(insert(record) for record in (IncidentEvent, Timeline, Ledger, Outbox))
 
 
-_STATEMENTS: dict[tuple[str, str], Compiled] = {}
 _BLANK = {"body": "", "actor": "", "source": "", "entity": "", "severity": "", "event_id": ""}
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from importlib.resources import files
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ninefold import __version__
@@ -79,7 +81,7 @@ def build(app: App) -> FastAPI:
             Route("/{path:path}", _console, methods=["GET", "HEAD"]),
         ]
     )
-    api.middleware("http")(_guard)
+    api.add_middleware(_Guard)
     return api
 
 
@@ -132,18 +134,41 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-async def _guard(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
+class _Guard:
     """Security headers on every answer, an audit row for every mutating API call that has not written one itself."""
-    try:
-        response = await follow(request)
-    except Exception as error:  # noqa: BLE001 - a mistake of a handler is audited and answered like anything else
-        response = problems.mistake(request, error)
-    response.headers.update(_SECURITY)
-    actor = getattr(request.state, "actor", None)
-    told = response.status_code < 400 and getattr(request.state, "audited", False)
-    if request.method not in _SAFE and request.url.path.startswith("/api/v1/") and actor is not None and not told:
-        await asyncio.to_thread(_audit, request.app.state.ninefold, actor.name, request.method, request.url.path, response.status_code)
-    return response
+
+    def __init__(self, follow: ASGIApp) -> None:
+        self._follow = follow
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; the row is written before the answer starts."""
+        if scope["type"] != "http":
+            await self._follow(scope, receive, send)
+            return
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                await _account(scope, message["status"])
+                MutableHeaders(scope=message).update(_SECURITY)
+            await send(message)
+
+        try:
+            await self._follow(scope, receive, answer)
+        except Exception as error:
+            if started:
+                raise
+            await problems.mistake(Request(scope), error)(scope, receive, answer)
+
+
+async def _account(scope: Scope, status: int) -> None:
+    """Write down a mutating call and what became of it, unless its handler has."""
+    state, path = scope.get("state", {}), scope["path"]
+    actor, told = state.get("actor"), status < 400 and state.get("audited", False)
+    if scope["method"] not in _SAFE and path.startswith("/api/v1/") and actor is not None and not told:
+        await asyncio.to_thread(_audit, scope["app"].state.ninefold, actor.name, scope["method"], path, status)
 
 
 def _audit(app: App, actor: str, method: str, path: str, status: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from sqlalchemy import JSON, BigInteger, Engine, Integer, String, create_engine, event, func, select
+import orjson
+from sqlalchemy import JSON, BigInteger, Engine, Insert, Integer, String, create_engine, event, func, select
+from sqlalchemy.engine.interfaces import Compiled
 from sqlalchemy.exc import OperationalError, TimeoutError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
@@ -132,6 +134,27 @@ class Records:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def write_many(session: Session, statement: Insert, rows: Sequence[dict[str, Any]]) -> None:
+    """Execute an insert once a row, with the rows as the driver takes them: in a storm, binding each value through SQLAlchemy would
+    cost more than the insert.
+
+    Args:
+        statement: one that is kept, for what is made of it is kept too; it may not hold values of its own.
+        rows: each with a value for the same columns, those the statement writes; dicts become JSON.
+    """
+    connection = session.connection()
+    key = statement, connection.dialect.name
+    compiled = _COMPILED.get(key)
+    if compiled is None:
+        compiled = _COMPILED[key] = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    order = cast("list[str] | None", getattr(compiled, "positiontup", None))
+    plain = [{name: orjson.dumps(v).decode() if isinstance(v, dict) else v for name, v in row.items()} for row in rows]
+    connection.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in plain] if order else plain)
+
+
+_COMPILED: dict[tuple[Insert, str], Compiled] = {}
 
 
 @contextmanager
