@@ -199,11 +199,13 @@ def reflect(session: Session, outcome: Outcome, min_alerts: int, position: int, 
         if incident is None:
             incident = Incident(id=number, status=OPEN, pending=True, opened=group.first)
             fresh.append(incident)
+        before = incident.title, incident.severity, incident.entity
         _copy(group, incident)
+        grown = {"grown": True} if shown and before == (incident.title, incident.severity, incident.entity) else {}
         incident.pending = not shown and len(group.pairs) < min_alerts and group.severity != "critical"
         incident.position, incident.due = position, True
         if not incident.pending:
-            pages.changed("updated" if shown else "opened", incident)
+            pages.changed("updated" if shown else "opened", incident, **grown)
         if not shown and not incident.pending:
             pages.line(number, group.first, "opened", f"{incident_key(number)} opened: {incident.title}", severity=incident.severity)
     session.add_all(fresh)

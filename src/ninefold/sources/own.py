@@ -20,8 +20,6 @@ from ninefold.plugin import Emit
 SOURCE = "ninefold"
 ENTITY = "service:ninefold"
 _KINDS = {"incident": "incident", "run": "workflow", "approval": "approval"}
-_PASSING = ("progress",)
-"""Changes that only the live view shows: they are over before anybody could learn from them."""
 _METER_KINDS = {"counter": "counter", "gauge": "gauge", "histogram": "unknown"}
 
 
@@ -54,18 +52,27 @@ class OwnEvents:
         """Emit until cancelled."""
         after = await asyncio.to_thread(self._position)
         while True:
-            changes = await asyncio.to_thread(self._changes, after)
-            rows = [_event(change) for change in changes if change.topic in _KINDS and change.kind not in _PASSING]
-            if changes:
+            last, batches = await asyncio.to_thread(self._after, after)
+            if last > after:
                 try:
-                    if rows:
-                        await emit([batch_of("event", SOURCE, now(), rows)])
-                    after = changes[-1].id
+                    if batches:
+                        await emit(batches)
+                    after = last
                     await asyncio.to_thread(self._advance, after)
                 except Unavailable as error:
                     await asyncio.sleep(error.retry_after_s)
             else:
                 await asyncio.sleep(0.2)
+
+    def _after(self, after: int) -> tuple[int, list[Batch]]:
+        changes = self._changes(after)
+        rows = [_event(change) for change in changes if change.topic in _KINDS and not _passing(change)]
+        return changes[-1].id if changes else after, [batch_of("event", SOURCE, now(), rows)] if rows else []
+
+
+def _passing(change: Change) -> bool:
+    """A step that began, an incident that only counts more alerts: for those who look on, nothing anybody could learn from later."""
+    return change.kind == "progress" or bool(change.data.get("grown"))
 
 
 def _event(change: Change) -> dict[str, Any]:
