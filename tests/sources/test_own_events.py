@@ -46,11 +46,16 @@ def followed(emit_fails: int = 0) -> tuple[list[Batch], list[int]]:
         emitted.extend(batches)
 
     async def main() -> None:
-        own = OwnEvents(lambda after: [row for row in CHANGES if row.id > after][:4], lambda: kept[-1], kept.append)
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def keep(position: int) -> None:
+            kept.append(position)
+            if position == CHANGES[-1].id:
+                loop.call_soon_threadsafe(done.set)
+
+        own = OwnEvents(lambda after: [row for row in CHANGES if row.id > after][:4], lambda: kept[-1], keep)
         task = asyncio.create_task(own.run(emit))
-        async with asyncio.timeout(10):
-            while kept[-1] < CHANGES[-1].id:
-                await asyncio.sleep(0.01)
+        await asyncio.wait_for(done.wait(), 10)
         task.cancel()
 
     asyncio.run(main())
