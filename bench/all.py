@@ -31,6 +31,7 @@ TITLES = {
     "install": "Installation",
     "ingest": "Ingest beside Prometheus and VictoriaMetrics",
     "end_to_end": "The whole program",
+    "memory": "Memory with many series",
 }
 VERSIONS = ("numpy", "numba", "pyarrow", "chdb-core-lite", "clickhouse-connect", "fastapi", "uvicorn")
 TIMEOUT_S = 1800

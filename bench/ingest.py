@@ -1,4 +1,4 @@
-"""Remote write beside Prometheus and VictoriaMetrics: the same bytes, one sender, on the same machine; and memory with many series.
+"""Remote write beside Prometheus and VictoriaMetrics: the same bytes, one sender, on the same machine.
 
 ``python bench/ingest.py`` starts each program on a folder of its own, posts the same bodies one after the other over loopback and reads
 the CPU time of the program's process. Ninefold's time includes what the peers do not do: an fsync before each answer and detection on
@@ -8,7 +8,6 @@ every series. A peer that is not installed (Debian: prometheus, victoria-metrics
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -20,14 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cramjam
 import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from end_to_end import BODIES, SAMPLES_PER_BODY, framed, server, varint, write_bodies
+from end_to_end import BODIES, SAMPLES_PER_BODY, server, write_bodies
 
 HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0"}
-ACTIVE, TICKS = 100_000, 3
 QUIET_S = 3.0
 
 
@@ -129,35 +126,9 @@ def beside_peers() -> list[dict[str, Any]]:
     return rows
 
 
-def many_series() -> list[dict[str, Any]]:
-    """Memory with many series that are all alive."""
-    start = int(time.time() * 1000) - TICKS * 15_000
-    with server() as one:
-        for tick in range(TICKS):
-            stamp = varint(start + tick * 15_000)
-            for block in range(0, ACTIVE, SAMPLES_PER_BODY):
-                body = b"".join(
-                    framed(1, _labels(i) + framed(2, b"\x09" + bytes(6) + b"\x24\x40\x10" + stamp))
-                    for i in range(block, block + SAMPLES_PER_BODY)
-                )
-                post_all(one.http, "/api/v1/write", [bytes(cramjam.snappy.compress_raw(body))])
-        while one.value("select count() from metric where value = 10") < ACTIVE * TICKS:
-            time.sleep(0.5)
-        settled_cpu_s(one.process.pid)
-        status = Path(f"/proc/{one.process.pid}/status").read_text()
-        peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1000  # type: ignore[index]
-        row = {"name": f"memory with {ACTIVE:,} active series", "value": one.memory_mb(), "unit": "MB", "target": None, "lower": True}
-        return [{**row, "peer": None, "ratio": None, "note": f"at its highest {peak:,.0f} MB"}]
-
-
-def _labels(i: int) -> bytes:
-    pairs = {"__name__": f"metric_{i % 500}", "instance": f"host-{i // 500}:9100", "job": "node", "mode": "user"}
-    return b"".join(framed(1, framed(1, k.encode()) + framed(2, v.encode())) for k, v in pairs.items())
-
-
 def run() -> list[dict[str, Any]]:
     """All figures."""
-    return beside_peers() + many_series()
+    return beside_peers()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -32,12 +33,12 @@ from ninefold.incidents import Incidents
 from ninefold.journal.sqlite import SqliteJournal
 from ninefold.model.signal import Batch, batch_of
 from ninefold.normalise import Normaliser
-from ninefold.plugin import Connector, Feed, Lent, Source, plugins
+from ninefold.plugin import Connector, Emit, Feed, Lent, Source, plugins
 from ninefold.roadmap.use_cases import USE_CASES
 from ninefold.sources import kernel
 from ninefold.sources.own import OwnEvents, OwnMetrics
 from ninefold.stewardship import Stewardship
-from ninefold.store.records.access import find_token
+from ninefold.store.records.access import Tokens
 from ninefold.store.records.base import Position, Records, Setting
 from ninefold.store.records.forgetting import forget
 from ninefold.store.records.migrate import upgrade
@@ -54,7 +55,8 @@ _ANALYSE_EVERY_S = 1.0
 _TRIM_EVERY_S = 10.0
 _FORGET_EVERY_S = 3600.0
 _TRAFFIC = "traffic"
-_KNOWN_S, _SENDERS = 5.0, 4096
+_ADMITTED_HERE = 1024
+"""Up to so many rows pass the limits on the event loop, in well below a millisecond; more do in a thread of their own."""
 _HEALTHY_S = 10.0
 """A component that failed counts as well again after this long."""
 
@@ -66,7 +68,8 @@ class App:
         config: the checked configuration.
 
     Attributes:
-        config, meter, journal, store, records, normaliser, incidents, workflows, connectors, sources, traffic, watch, stewardship, limits.
+        config, meter, journal, store, records, tokens, normaliser, incidents, workflows, connectors, sources, traffic, watch, stewardship,
+        limits.
 
     Raises:
         ConfigError: on entering, when a part refuses its configuration.
@@ -78,6 +81,7 @@ class App:
         self.meter = Meter()
         self.traffic = Traffic()
         self.normaliser = Normaliser(config.webhooks)
+        self._shared: dict[type[Any], Any] = {}
         self.connectors = build_connectors(config)
         self._trusted = {name for name, one in self.connectors.items() if type(one).changes is not Connector.changes}
         self.sources = build_sources(config, self._lend)
@@ -85,8 +89,9 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: list[Follower] = []
         self._faults: dict[str, str] = {}
-        self._senders: dict[str, tuple[float, bool]] = {}
         self._exit = AsyncExitStack()
+        self._admission = ThreadPoolExecutor(1, "admission")
+        self._exit.callback(self._admission.shutdown)
 
     async def __aenter__(self) -> App:
         opening = asyncio.ensure_future(asyncio.to_thread(self._open))
@@ -110,8 +115,9 @@ class App:
         await asyncio.to_thread(self._drain)
         await self._exit.aclose()
 
-    async def emit(self, batches: Sequence[Batch], kind: str = "push") -> None:
-        """Make batches durable, within the limits on series; returns when they are on disk.
+    async def emit(self, batches: Sequence[Batch], kind: str = "push", keep: tuple[str, bytes] | None = None) -> None:
+        """Make batches durable, within the limits on series, and with them the state that a sender keeps under its name; returns when
+        they are on disk.
 
         Raises:
             BadData: a sender calls itself Ninefold, or as a connector that brings changes of tickets: what those say is believed.
@@ -121,23 +127,25 @@ class App:
             for name in {batch.source for batch in batches}:
                 if name in self._trusted or name.partition(".")[0].lower() == "ninefold":
                     raise BadData(f"a sender cannot be called {name!r}; choose another name", "source")
-        batches = self._admitted(batches)
-        if not batches:
-            return
-        await asyncio.wrap_future(self.journal.append(batches))
-        for batch in batches:
+        large = self.limits.busy or sum(batch.rows.num_rows for batch in batches) > _ADMITTED_HERE
+        admit = partial(self.limits.admit, batches)
+        passed = await asyncio.get_running_loop().run_in_executor(self._admission, admit) if large else admit()
+        told = [batch_of("event", "ninefold.limits", now(), passed.notices)] if passed.notices else []
+        durable = [*passed.batches, *told]
+        if durable or keep is not None:
+            await asyncio.wrap_future(self.journal.append(durable, keep))
+        self.limits.kept(passed)
+        for batch in durable:
             self.traffic.record(batch, kind)
-
-    def _admitted(self, batches: Sequence[Batch]) -> list[Batch]:
-        passed = [self.limits.admit(batch) for batch in batches]
-        notices = [notice for _, notice in passed if notice is not None]
-        told = [batch_of("event", "ninefold.limits", now(), notices)] if notices else []
-        return [batch for batch, _ in passed if batch.rows.num_rows] + told
 
     def problems(self) -> dict[str, str]:
         """What does not work right now: component -> the last error."""
         found = {follower.name: follower.problem for follower in self._followers if follower.problem} | self._faults
         return found | ({"journal": self.journal.problem} if self.journal.problem else {})
+
+    def notices(self) -> dict[str, str]:
+        """What an administrator must know though everything works: component -> what happened before this start."""
+        return {"journal": str(self.journal.loss)} if self.journal.loss else {}
 
     def _open(self) -> None:
         config = self.config
@@ -146,6 +154,7 @@ class App:
         self.records = Records(config.records_url)
         self._exit.callback(self.records.close)
         upgrade(self.records)
+        self.tokens = Tokens(self.records)
         self.traffic.restore(self._setting(_TRAFFIC))
         floor = self._position("incidents")  # an older journal's may be known there
         self.journal = SqliteJournal(config.data / "journal.db", _READERS, config.journal.size_limit_bytes, self.meter, floor)
@@ -153,6 +162,8 @@ class App:
         kept = config.store
         self.store = Telemetry(config.store_url, kept.database, kept.retention_days, kept.memory_limit_bytes, kept.source_retention_days)
         self._exit.callback(self.store.close)
+        cold = kept.export
+        self._upkeep = Upkeep(self.store, cold.to if cold else None, cold.older_than_days if cold else 1)
         self.store.open()
         self.incidents = Incidents(
             self.records, self.store, config.correlation, self.meter, store_position=lambda: self.journal.position("store")
@@ -168,7 +179,7 @@ class App:
         )  # fmt: skip
         self.stewardship.mappings.load()
         pressure = self._pressure if config.limits.sample_under_pressure else lambda: 0.0
-        self.limits = Limits(config.limits.series_per_source, config.limits.series, pressure)
+        self.limits = Limits(config.limits.series_per_source, config.limits.series, pressure, self.meter)
 
     def _pressure(self) -> float:
         return self.journal.size_bytes() / self.config.journal.size_limit_bytes
@@ -197,14 +208,13 @@ class App:
         feeds: list[tuple[Feed, str]] = [(own, "own"), (OwnMetrics(self.meter), "own")]
         feeds += [(source, source.extraction) for source in self.sources]
         for feed, kind in feeds:
-            self._supervise(f"source {feed.name}", partial(feed.run, partial(self.emit, kind=kind)))
+            self._supervise(f"source {feed.name}", partial(feed.run, self._emit_of(feed.name, kind)))
         self._supervise("workflows", self.workflows.run)
-        self._supervise("ticket changes", partial(self.workflows.poll_changes, partial(self.emit, kind="poll")))
+        self._supervise("ticket changes", partial(self.workflows.poll_changes, self._emit_of("ticket changes", "poll")))
         self._supervise("causes", self._analyse)
         self._supervise("memory", self._trim)
         self._supervise("records", self._forget)
-        cold = self.config.store.export
-        self._supervise("upkeep", Upkeep(self.store, cold.to if cold else None, cold.older_than_days if cold else 1).run)
+        self._supervise("upkeep", self._upkeep.run)
         self._supervise("stewardship", self.stewardship.run)
         self._supervise("source facts", self.stewardship.keep)
 
@@ -265,24 +275,35 @@ class App:
         with self.records.session() as session:
             session.merge(Position(reader=reader, position=position))
 
+    def _emit_of(self, name: str, kind: str) -> Emit:
+        async def emit(batches: Sequence[Batch], keep: Mapping[str, Any] | None = None) -> None:
+            await self.emit(batches, kind, None if keep is None else (f"source:{name}", json.dumps(keep).encode()))
+
+        return emit
+
+    def _place(self, name: str) -> dict[str, Any]:
+        """The position that a source kept; an older version kept it in the records."""
+        key = f"source:{name}"
+        kept = self.journal.state(key)
+        return dict(json.loads(kept)) if kept else self._setting(key)
+
     def _lend(self, name: str) -> Lent:
         """What a source gets from the program; its position is kept under its name."""
-        key = f"source:{name}"
-        return Lent(lambda: self._setting(key), lambda position: self._keep(key, position), self.meter, self._mapping, self._may_send)
+        return Lent(
+            lambda: self._place(name), self.meter, self._mapping, self._may_send, self._share
+        )  # fmt: skip
 
     def _mapping(self, name: str) -> WebhookConfig | None:
         return self.stewardship.mappings.current(name)
 
     def _may_send(self, secret: str) -> bool:
-        """Whether a token may send data, as every role may; answers are remembered for a few seconds."""
-        now_s = time.monotonic()
-        known = self._senders.get(secret)
-        if known is None or known[0] < now_s:
-            if len(self._senders) > _SENDERS:
-                self._senders.clear()
-            with self.records.reading() as session:
-                known = self._senders[secret] = (now_s + _KNOWN_S, find_token(session, secret) is not None)
-        return known[1]
+        """Whether a token may send data, as every role may."""
+        return self.tokens.actor(secret) is not None
+
+    def _share(self, kind: type[Any]) -> Any:
+        if kind not in self._shared:
+            self._shared[kind] = kind()
+        return self._shared[kind]
 
     def _setting(self, key: str) -> dict[str, Any]:
         with self.records.reading() as session:

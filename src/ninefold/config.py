@@ -84,11 +84,11 @@ class WebhookConfig(Strict):
 class LimitsConfig(Strict):
     """How many active series are taken; what is left out is announced as an event of the source."""
 
-    series_per_source: int = Field(400_000, ge=1, description="Most active series of one source.")
+    series_per_source: int = Field(1_000_000, ge=1, description="Most active series of one source.")
     sample_under_pressure: bool = Field(
         False, description="Thin out plain logs and spans when the journal fills up, rather than ask senders to wait; it is announced."
     )
-    series: int = Field(600_000, ge=1, description="Most active series of all sources; below it each source has its fair share.")
+    series: int = Field(1_200_000, ge=1, description="Most active series of all sources; below it each source has its fair share.")
 
 
 class StewardshipConfig(Strict):

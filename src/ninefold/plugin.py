@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -20,11 +20,16 @@ from ninefold.ground.errors import ConfigError
 from ninefold.ground.meter import Meter
 from ninefold.model.signal import Batch, Decoded
 
-Emit = Callable[[Sequence[Batch]], Awaitable[None]]
-"""Hands batches to the journal; returns once they are durable; raises `Unavailable` while the journal is full."""
-
 Risk = Literal["read", "write", "dangerous"]
 Extraction = Literal["push", "stream", "poll", "file"]
+
+
+class Emit(Protocol):
+    """Hands batches to the journal; returns once they are durable; raises `Unavailable` while the journal is full."""
+
+    def __call__(self, batches: Sequence[Batch], keep: Mapping[str, Any] | None = None) -> Awaitable[None]:
+        """`keep` is a source's position behind these batches (JSON values): both are durable, or neither."""
+        ...
 
 
 class Strict(BaseModel):
@@ -42,8 +47,10 @@ class Journal(Protocol):
 
     id: str
 
-    def append(self, batches: Sequence[Batch]) -> Future[int]:
+    def append(self, batches: Sequence[Batch], keep: tuple[str, bytes] | None = None) -> Future[int]:
         """Queue batches for the next group commit; the future holds the last position once they are on disk.
+
+        `keep` is a sender's name and its state, which `state` gives back: batches and state are durable together, or neither.
 
         Raises:
             Unavailable: the journal is full.
@@ -64,6 +71,15 @@ class Journal(Protocol):
 
     def commit(self, reader: str, position: int, state: bytes | None = None, outputs: Sequence[Batch] = ()) -> Future[int]:
         """Set a reader's position, its state and its outputs in one transaction."""
+        ...
+
+    def put(self, reader: str, number: int, blob: bytes) -> Future[int]:
+        """Keep a part of a state that is too large for one blob, in place of the part that had its number. What is whole only the
+        state that is committed afterwards can say."""
+        ...
+
+    def part(self, reader: str, number: int) -> bytes:
+        """The part of a reader's state that has this number, b"" where there is none."""
         ...
 
     def head(self) -> int:
@@ -107,6 +123,23 @@ class Technique(Protocol):
 
         Raises:
             BadData: the snapshot is of a version this technique cannot read.
+        """
+        ...
+
+
+@runtime_checkable
+class LargeTechnique(Technique, Protocol):
+    """A technique whose state may become too large to be held twice: it is written and read again in parts of a few megabytes."""
+
+    def parts(self) -> Iterator[bytes]:
+        """The whole state in parts; nothing is processed before the last one was taken."""
+        ...
+
+    def assemble(self, parts: Iterable[bytes]) -> None:
+        """Take over the parts in their order; none start afresh.
+
+        Raises:
+            BadData: they are of a version this technique cannot read.
         """
         ...
 
@@ -189,17 +222,16 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Lent:
-    """What the program lends a source: the position it kept (``{}`` the first time), a way to keep one, meters, the mapping
-    (`config.WebhookConfig`) of a name, None when that name has none, and whether a secret may send data.
-
-    `save` is called once everything before that position is durable, so after a crash the rest is delivered again, never lost.
+    """What the program lends a source: the position it kept with what it emitted (``{}`` the first time), meters, the mapping
+    (`config.WebhookConfig`) of a name, None when that name has none, whether a secret may send data, and the one instance of a class
+    that all sources of the program have in common (a decoder that remembers which series were described).
     """
 
     load: Callable[[], dict[str, Any]] = dict
-    save: Callable[[dict[str, Any]], None] = lambda position: None
     meter: Meter = field(default_factory=Meter)
     mapping: Callable[[str], Any] = lambda name: None
     authorise: Callable[[str], bool] = lambda secret: False
+    share: Callable[[type[Any]], Any] = lambda kind: kind()
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,19 +161,19 @@ def test_a_point_ahead_of_time_does_not_hide_those_that_follow() -> None:
         at = START + i * MINUTE
         ahead = [at + 720 * MINUTE] if i == 20 else [at]
         technique.process(metric([1], ahead, [value], received=at))
-    assert technique._cells[0, c.COUNT] == 59
-    technique._times[0, c.LAST] = START + 720 * MINUTE  # as a version before this one would have left it
+    assert technique._state.cells[0, c.COUNT] == 59
+    technique._state.times[0, c.LAST] = START + 720 * MINUTE  # as a version before this one would have left it
     technique.process(metric([1, 1], [START + 60 * MINUTE, START + 61 * MINUTE], [120.0, 121.0], received=START + 61 * MINUTE))
-    assert technique._cells[0, c.COUNT] == 61
-    assert technique._times[0, c.LAST] == START + 61 * MINUTE
+    assert technique._state.cells[0, c.COUNT] == 61
+    assert technique._state.times[0, c.LAST] == START + 61 * MINUTE
 
 
 def test_times_keep_their_nanoseconds() -> None:
     technique = Baseline()
     technique.process(described(1))
     technique.process(metric([1, 1], [START, START + 1], [1.0, 2.0]))
-    assert technique._times[0, c.LAST] == START + 1
-    assert technique._cells[0, c.COUNT] == 2
+    assert technique._state.times[0, c.LAST] == START + 1
+    assert technique._state.cells[0, c.COUNT] == 2
 
 
 def test_quiet_series_do_not_flood() -> None:
@@ -256,13 +256,13 @@ def test_the_band_is_bit_equal_however_the_fold_is_cut() -> None:
     values = shapes(5, 400, 1)[:, 0]
     times = START + np.arange(400) * MINUTE
     whole = np.stack(band(times, values, "gauge")[:3], axis=1)
-    cells, state, clock = np.zeros((1, c.WIDTH)), np.zeros((1, c.TIMES), np.int64), np.zeros(2, np.int64)
+    state, clock = c.state(1), np.zeros(2, np.int64)
     bounds = np.empty((400, 3))
     for i in range(0, 400, 7):
         part = slice(i, min(i + 7, 400))
         size = part.stop - part.start
         warm.kernels().fold(
-            cells, state, clock, 1, np.zeros(size, np.int32), times[part], values[part], int(times[-1]), bounds[part],
+            state, clock, 1, np.zeros(size, np.int32), times[part], values[part], int(times[-1]), bounds[part],
             np.empty((20, 5)), np.empty((20, 6), np.int64),
         )  # fmt: skip
     assert whole.tobytes() == bounds.tobytes()
@@ -319,10 +319,10 @@ def test_series_that_are_gone_for_days_are_forgotten_and_their_episodes_end() ->
     for i in range(60):
         values = dict(zip((1, 2, 3, 4), rng.normal(100, 2, 4).tolist(), strict=True))
         minute(i, values | ({4: 900.0 + i} if i > 57 else {}) | ({5: 1.0} if i == 0 else {}))
-    technique._cells[4, c.INTERVAL] = 7 * 86400.0  # its points come once a week
+    technique._state.cells[4, c.INTERVAL] = 7 * 86400.0  # its points come once a week
     for i in range(60, 3 * 1440 + 60):
         minute(i, {1: float(rng.normal(100, 2))} | ({3: 5.0} if i % 1000 == 0 else {}))
-    assert sorted(about.metric for about in technique._about) == ["lives", "lives_too_bucket", "weekly"]
+    assert sorted(technique._of(slot).metric for slot in range(len(technique))) == ["lives", "lives_too_bucket", "weekly"]
     of_the_gone = [(row["status"], row["attributes"]["reason"]) for row in found if row["attributes"]["series"] in "24"]
     assert sorted(of_the_gone) == [("firing", "missing"), ("firing", "spike"), ("resolved", "missing"), ("resolved", "spike")]
     ended = [row for row in found if row["status"] == "resolved" and row["attributes"]["series"] == "2"]
@@ -333,15 +333,15 @@ def test_series_that_are_gone_for_days_are_forgotten_and_their_episodes_end() ->
     again.restore(state)
     assert again.snapshot() == state
     minute(4400, {1: 100.0, 2: 7.0})
-    assert technique._cells[:4, c.VALUE].tolist() == [100.0, 0.0, 1.0, 7.0], "everybody finds their own state"
+    assert technique._state.exact[:4, c.VALUE].tolist() == [100.0, 0.0, 1.0, 7.0], "everybody finds their own state"
 
 
 def test_descriptions_may_come_after_points() -> None:
     technique = Baseline()
     technique.process(metric([1], [START], [5.0]))
     technique.process(described(1, kind="counter"))
-    assert technique._cells[0, c.KIND] == c.COUNTER
-    assert technique._cells[0, c.COUNT] == 0
+    assert technique._state.cells[0, c.KIND] == c.COUNTER
+    assert technique._state.cells[0, c.COUNT] == 0
     assert len(technique) == 1
 
 
@@ -354,8 +354,8 @@ def test_thousands_of_series_find_their_own_state() -> None:
         technique.process(metric(ids[order].tolist(), [START + i * MINUTE] * 5000, ids[order].astype(float)))
     used = len(technique)
     assert used == 5000
-    assert (technique._cells[:used, c.VALUE] == technique._ids[:used].astype(float)).all()
-    assert (technique._cells[:used, c.COUNT] == 3).all()
+    assert (technique._state.exact[:used, c.VALUE] == technique._ids[:used].astype(float)).all()
+    assert (technique._state.cells[:used, c.COUNT] == 3).all()
 
 
 def test_a_snapshot_of_another_version_is_refused_and_none_starts_afresh() -> None:
@@ -365,6 +365,57 @@ def test_a_snapshot_of_another_version_is_refused_and_none_starts_afresh() -> No
         technique.restore(b"nothing of ours")
     technique.restore(b"")
     assert len(technique) == 0
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1e6, 1e18])
+def test_the_scale_of_the_values_does_not_matter(scale: float) -> None:
+    values = shapes(3, 300, 1)[:, 0]
+    times = START + np.arange(300) * MINUTE
+    plain, scaled = (band(times, values * factor, "gauge") for factor in (1.0, scale))
+    assert [(f.time, f.reason) for f in scaled[3]] == [(f.time, f.reason) for f in plain[3]]
+    assert len(plain[3]) > 0
+    np.testing.assert_allclose(scaled[0] / scale, plain[0], rtol=1e-3)
+
+
+def test_values_beyond_single_precision_do_no_harm() -> None:
+    technique = Baseline()
+    found = stream([*noise(30), 1e300, -1e300, 1e308, *noise(30, seed=1)], technique=technique)
+    assert reasons(found)[0] == ("firing", "spike")
+    assert np.isfinite(technique._state.cells[0]).all()
+
+
+def test_points_are_counted_for_ever() -> None:
+    technique = Baseline()
+    stream(noise(60), technique=technique)
+    technique._state.cells[0, c.COUNT] = 9_599_999
+    for i, value in enumerate(noise(3), 60):
+        technique.process(metric([1], [START + i * MINUTE], [value]))
+    assert technique._state.cells[0, c.COUNT] == 4_800_002
+
+
+def test_a_large_number_that_moves_a_little_does_not_stand_still() -> None:
+    assert stream([1.7e9 + 15 * i for i in range(300)], step=15 * SECOND, unit="s") == []
+    totals = (1e15 + np.cumsum(noise(300, 50, 2))).tolist()
+    assert stream(totals, kind="counter", name="requests", unit="") == []
+
+
+def test_many_series_are_kept_in_parts_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ninefold.analytics.baseline._BLOCK", 100)
+    technique, again = Baseline(), Baseline()
+    for first in range(0, 350, 50):
+        rows = [
+            {"series": i, "name": f"m{i % 7}", "kind": "gauge", "entity": f"host:{i}", "source": "test"} for i in range(first, first + 50)
+        ]
+        technique.process(batch_of("series", "test", START, rows))
+    technique.process(metric(list(range(400)), [START] * 400, np.arange(400.0)))
+    parts = list(technique.parts())
+    assert len(parts) == 5
+    again.assemble(parts)
+    assert list(again.parts()) == parts
+    assert again._of(349) == technique._of(349)
+    assert (again._of(399).label, len(again._texts)) == ("series 399", len(technique._texts))
+    with pytest.raises(BadData, match="has 300 of 400 series"):
+        again.assemble(parts[:-1])
 
 
 def test_the_compiler_is_asked_once_by_many_threads() -> None:

@@ -60,7 +60,7 @@ def test_missing_points_and_refused_records_are_gaps(operation: Operation) -> No
     found = measured(operation, "app", "remote_write", "push")
     assert found.completeness == pytest.approx(0.9, abs=0.01)
     assert "points missing" in next(term.measured for term in found.terms if term.name == "completeness")
-    assert any("retry on 503" in item["text"] for item in found.advice)
+    assert any("WAL" in item["text"] and "quarantine" in item["text"] for item in found.advice)
 
 
 def test_what_people_hand_over_is_not_programmatic(operation: Operation) -> None:
@@ -72,6 +72,30 @@ def test_what_people_hand_over_is_not_programmatic(operation: Operation) -> None
 
 def test_nothing_measured_has_no_score(operation: Operation) -> None:
     assert measured(operation, "nobody", "", "push").score is None
+
+
+def test_history_and_load_are_measured(operation: Operation) -> None:
+    """The history is what the records themselves span, however short the source is known; the load is counted where it is asked."""
+    days = 12 * 86400
+    operation.play(0.5, lambda at: [gauge("old", at, days if at % (60 * SECOND) == 0 else 1)])
+    found = measured(operation, "old", "kafka", "poll", Load(30, 120_000))
+    terms = {term.name: term for term in found.terms}
+    assert found.history_days == pytest.approx(12, abs=0.1)
+    assert (terms["history"].points, terms["history"].measured) == (2.0, "12.0 days")
+    assert (terms["load"].points, terms["load"].measured) == (3, "30 requests and 120 kB a minute")
+    assert {item["term"]: item["text"] for item in found.advice}["history"] == "begin a new consumer group at the earliest offset"
+    assert measured(operation, "old", "scrape", "poll").load is None, "nothing is made up before it is counted"
+
+
+def test_an_advice_names_what_that_product_has() -> None:
+    named = {
+        ("snmp", "push", "completeness"): "informs", ("syslog", "push", "completeness"): "RFC 5425",
+        ("zabbix", "push", "history"): "trend.get",
+        ("jira", "poll", "extraction"): "webhook", ("remote_write", "push", "completeness"): "WAL", ("sql", "poll", "history"): "cursor",
+        ("servicenow", "poll", "frequency"): "business rule", ("mqtt", "stream", "completeness"): "QoS 1",
+    }  # fmt: skip
+    for (kind, extraction, term), word in named.items():
+        assert word in advice.advice(kind, extraction, term), (kind, term)
 
 
 def test_every_term_has_an_advice(operation: Operation) -> None:

@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from real_programs import need, running
 from served import Program, free_port, until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-
-
-def need(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if found is None:
-        pytest.skip(f"{name} is not installed; install its Debian package to run this test")
-    return found
-
-
-@contextmanager
-def running(*command: str, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with (cwd / "peer.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def test_prometheus_remote_writes_its_samples_and_points_its_alerts_here(program: Program, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from room import Room, event
 from starlette.testclient import TestClient
 
 from ninefold.ground.traffic import Traffic
-from ninefold.store.records.access import create_token
+from ninefold.store.records.access import Tokens, create_token
 from ninefold.store.records.workflows import Approval, Run
 from ninefold.web import problems
 from ninefold.web.api import incidents
@@ -29,8 +29,8 @@ class Desk:
         workflows = SimpleNamespace(wake=self.wake)
         api = FastAPI()
         api.state.ninefold = SimpleNamespace(
-            records=room.records, incidents=room.incidents, store=store, traffic=Traffic(), workflows=workflows
-        )
+            records=room.records, tokens=Tokens(room.records), incidents=room.incidents, store=store, traffic=Traffic(), workflows=workflows
+        )  # fmt: skip
         problems.install(api)
         api.include_router(incidents.router, prefix="/api/v1")
         self.client = TestClient(api)

@@ -167,3 +167,17 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
     journal.close()
     assert acknowledged <= set(kept)
     assert len(kept) == len(set(kept))
+
+
+def test_parts_of_a_state_are_kept_by_number_and_leave_the_position_alone(journal: SqliteJournal) -> None:
+    journal.commit("a", 1, b"state").result()
+    for number, blob in ((0, b"one"), (7, b"two"), (0, b"three")):
+        journal.put("a", number, blob).result()
+    assert [journal.part("a", number) for number in (0, 7, 1)] == [b"three", b"two", b""]
+    assert (journal.position("a"), journal.state("a"), journal.part("b", 0)) == (1, b"state", b"")
+
+
+def test_a_reader_that_nobody_waits_for_has_a_position_too(journal: SqliteJournal) -> None:
+    journal.commit("a.told", 5, None, [event("found")]).result()
+    assert journal.position("a.told") == 5
+    assert "found" in names(journal.read(0))

@@ -29,14 +29,14 @@ class Shelf:
     def __init__(self, rows: dict[tuple[tuple[str, str], ...], Sequence[float | None]]) -> None:
         self.rows = rows
 
-    def samples(self, wanted: Sequence[Match], begin: int, end: int) -> Samples:
+    def samples(self, wanted: Sequence[Match], begin: int, end: int, want: str = "last", part: str = "") -> Samples:
         labels: list[Labels] = []
         times: list[int] = []
         values: list[float] = []
         edges = [0]
         for key, row in self.rows.items():
             found = dict(key)
-            if not all((found.get(m.label, "") == m.value) == (m.op == "=") for m in wanted):
+            if part or not all((found.get(m.label, "") == m.value) == (m.op == "=") for m in wanted):
                 continue
             here = [
                 (T + place * 10_000, value) for place, value in enumerate(row) if value is not None and begin < T + place * 10_000 <= end

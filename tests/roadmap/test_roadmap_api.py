@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from ninefold import roadmap
-from ninefold.store.records.access import create_token
+from ninefold.store.records.access import Tokens, create_token
 from ninefold.web import problems
 from ninefold.web.api import roadmap as api
 
@@ -25,7 +25,7 @@ def test_viewers_get_nine_steps_measured_once(history: Any, monkeypatch: pytest.
     with history.records.session() as session:
         viewer, ingest = create_token(session, "vera", "viewer"), create_token(session, "probe", "ingest")
     server = FastAPI()
-    server.state.ninefold = SimpleNamespace(store=history.store, records=history.records)
+    server.state.ninefold = SimpleNamespace(store=history.store, records=history.records, tokens=Tokens(history.records))
     problems.install(server)
     server.include_router(api.router, prefix="/api/v1")
     calls: list[int] = []

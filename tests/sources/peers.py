@@ -26,7 +26,7 @@ import pytest
 
 from ninefold.ground.errors import Unavailable
 from ninefold.model.signal import Batch
-from ninefold.plugin import Lent, Source
+from ninefold.plugin import Emit, Lent, Source
 
 POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
 START_S = 60.0
@@ -244,11 +244,30 @@ class Kept:
 
     def lent(self) -> Lent:
         """What a source is lent."""
-        return Lent(lambda: dict(self.position), self._save)
+        return LentBy(lambda: dict(self.position), keeper=self)
 
-    def _save(self, position: dict[str, Any]) -> None:
-        self.position = position
+    def take(self, position: Mapping[str, Any]) -> None:
+        """Keep a position."""
+        self.position = dict(position)
         self.saves += 1
+
+
+@dataclass(frozen=True)
+class LentBy(Lent):
+    """What a source is lent, and by whom."""
+
+    keeper: Kept = field(default_factory=Kept)
+
+
+def emit_of(source: Source, journal: Journal) -> Emit:
+    """Batches go to the journal and with them positions to whom lent the source what it has."""
+
+    async def emit(batches: Sequence[Batch], keep: Mapping[str, Any] | None = None) -> None:
+        await journal.emit(batches)
+        if keep is not None:
+            source.lent.keeper.take(keep)
+
+    return emit
 
 
 async def true(condition: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -260,7 +279,7 @@ async def true(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 async def while_running(source: Source, journal: Journal, enough: Callable[[], bool], seconds: float = 30.0) -> None:
     """Run a source until `enough`, then cancel it; what ends it earlier is raised."""
-    task = asyncio.create_task(source.run(journal.emit))
+    task = asyncio.create_task(source.run(emit_of(source, journal)))
     try:
         await true(lambda: task.done() or enough(), seconds)
         if task.done():
@@ -276,7 +295,7 @@ async def crashing(source: Source, *, seconds: float = 30.0) -> list[Batch]:
     offered: list[Batch] = []
     reached = asyncio.Event()
 
-    async def emit(batches: Sequence[Batch]) -> None:
+    async def emit(batches: Sequence[Batch], keep: Mapping[str, Any] | None = None) -> None:
         offered.extend(batches)
         reached.set()
         await asyncio.Event().wait()

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,11 @@ class Journal:
         self.batches: list[Batch] = []
         self.open = True
         self.refused = 0
+        self.kept: dict[str, Any] = {}
 
-    async def emit(self, batches: Sequence[Batch]) -> None:
-        if not self.open:
+    async def emit(self, batches: Sequence[Batch], keep: Mapping[str, Any] | None = None) -> None:
+        self.kept.update(keep or {})
+        if not self.open and batches:
             self.refused += 1
             raise Unavailable("the journal is full", 0.01)
         self.batches += batches

@@ -232,13 +232,14 @@ class Following:
         self.batches: list[Batch] = []
         self.kept = kept if kept is not None else {}
         self._fail = fail
-        self.follow = Files("orders", config, Lent(lambda: self.kept, self.kept.update))
+        self.follow = Files("orders", config, Lent(lambda: self.kept))
 
-    async def emit(self, batches: Sequence[Batch]) -> None:
+    async def emit(self, batches: Sequence[Batch], keep: dict[str, Any] | None = None) -> None:
         if self._fail:
             self._fail -= 1
             raise Unavailable("full", 0.01)
         self.batches += batches
+        self.kept.update(keep or {})
 
     def bodies(self) -> list[str]:
         return [row["body"] for batch in self.batches for row in batch.rows.to_pylist()]
@@ -338,6 +339,16 @@ def test_a_record_without_an_end_is_cut_rather_than_kept_in_memory(tmp_path: Pat
     found = rows(read(written(tmp_path, b"x" * (20 << 20)), "log"), "log")
     assert sum(len(row["body"]) for row in found) == 20 << 20
     assert TextParser("", "", "", "", "").complete(b"abc", False) == 0
+
+
+def test_long_attributes_are_whole_and_of_too_many_the_rest_is_counted(tmp_path: Path) -> None:
+    record = {"message": "m", "long": "x" * 20_000} | {f"a{i}": i + 1 for i in range(300)}
+    (row,) = rows(read(written(tmp_path, orjson.dumps(record) + b"\n"), "jsonl"), "log")
+    attributes = dict(row["attributes"])
+    assert attributes["long"] == "x" * 20_000
+    assert attributes["ninefold.attributes_left_out"] == str(302 - 256)
+    assert "a253" in attributes
+    assert "a254" not in attributes
 
 
 def bodies_of(one: Following) -> list[str]:

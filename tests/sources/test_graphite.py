@@ -43,6 +43,13 @@ def test_what_collectd_sends(data: Path) -> None:
     assert len(found) > 10
 
 
+def test_the_host_is_in_the_path_where_no_tag_names_one_as_netdata_exports() -> None:
+    line = b"netdata.web-1.system.load.load1;_is_ephemeral=false;_has_unstable_connection=false 0.46 1780000000\n"
+    (row,) = rows(Plaintext(host_part=1).decode(line, "graphite", RECEIVED), "series")
+    assert row["entity"] == "host:web-1"
+    assert dict(row["attributes"]) == {"_is_ephemeral": "false", "_has_unstable_connection": "false", "host.name": "web-1"}
+
+
 def test_tags_and_the_host_of_a_path() -> None:
     decoder = Plaintext(host_part=1)
     decoded = decoder.decode(b"disk.used;host=db-1;mount=/var 5 1780000000\nservers.web-1.load 0.5 1780000000\nload 1 1780000000",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sockets import Journal, make, running, send, until
+from sockets import Journal, Meters, lent, make, running, send, until
 
 from ninefold.ground.errors import BadData, ConfigError
 from ninefold.model.signal import Batch
@@ -22,6 +23,7 @@ from ninefold.sources.graphite import Graphite
 from ninefold.sources.listening import Lines
 from ninefold.sources.otlp_grpc import OtlpGrpc
 from ninefold.sources.snmp import Snmp
+from ninefold.sources.snmp_message import SEQUENCE, TRAP, wrap, wrap_number, wrap_oid
 from ninefold.sources.statsd import Statsd
 from ninefold.sources.syslog import Syslog
 
@@ -89,6 +91,54 @@ def test_blocks_have_a_limit_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
             await until(lambda: len(journal.rows("log")) == 20)
         sizes = [batch.rows.num_rows for batch in journal.batches]
         assert max(sizes[1:]) <= 4, sizes
+
+    asyncio.run(scenario())
+
+
+def _trap(number: int) -> bytes:
+    """A trap of version 2c with a number."""
+    binds = [(b"\x2b\6\1\2\1\1\3\0", wrap_number(number, 0x43)), (b"\x2b\6\1\6\3\1\1\4\1\0", wrap_oid("1.3.6.1.6.3.1.1.5.3"))]
+    pairs = wrap(SEQUENCE, *(wrap(SEQUENCE, wrap(6, oid), value) for oid, value in binds))
+    return wrap(SEQUENCE, wrap_number(1), wrap(4, b"public"), wrap(TRAP, *[wrap_number(0)] * 3, pairs))
+
+
+def _value_list(number: int) -> bytes:
+    """A packet of collectd with one gauge."""
+    texts = b"".join(struct.pack("!HH", kind, 5 + len(text)) + text + b"\0" for kind, text in ((0, b"h"), (2, b"load"), (4, b"gauge")))
+    return texts + struct.pack("!HHQ", 1, 12, 1_700_000_000 + number) + struct.pack("!HHHB", 6, 15, 1, 1) + struct.pack("<d", number)
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "signal", "record"),
+    [
+        (Syslog, {}, "log", lambda number: b"<13>Nov 22 12:00:00 h a: %d" % number),
+        (Graphite, {}, "metric", lambda number: b"a.b %d 1700000000" % number),
+        (Statsd, {}, "event", lambda number: b"_e{1,1}:a|b|k:%d" % number),
+        (CollectdNetwork, {}, "metric", _value_list),
+        (Snmp, {"communities": ["public"]}, "event", _trap),
+    ],
+)
+def test_what_a_full_journal_costs_is_counted_to_the_last_datagram(
+    monkeypatch: pytest.MonkeyPatch, source: type[Source], settings: dict[str, Any], signal: str, record: Callable[[int], bytes]
+) -> None:
+    monkeypatch.setattr(listening, "_QUEUE_RECORDS", 5)
+
+    async def scenario() -> None:
+        journal, meters = Journal(), Meters()
+        journal.open = False
+
+        def count(what: str) -> int:
+            return int(meters[f"ninefold_{source.kind}_{what}_total"])
+
+        async with running(make(source, {"port": 0, **settings}, lent(meters)), journal) as listener:
+            for number in range(40):
+                send(listener.port, record(number))
+            await until(lambda: count("received") + count("dropped") == 40 and journal.refused > 1)
+            assert count("dropped") > 0
+            assert journal.batches == []
+            journal.open = True
+            await until(lambda: len(journal.rows(signal)) >= count("received"))
+        assert len(journal.rows(signal)) == count("received")
 
     asyncio.run(scenario())
 

@@ -53,6 +53,9 @@ def test_pages_come_at_once_and_failures_cost_nothing() -> None:
     poller = Counting(kept, [Unavailable("away"), Refused("no"), OSError("gone")])
     peers.run(peers.while_running(poller, journal, lambda: kept.position.get("n", 0) >= 7))
     assert [row["id"] for row in journal.rows("event")][:7] == [str(i) for i in range(1, 8)]
+    counted = {name: value for name, _, labels, value in poller.lent.meter.samples() if ("source", "counting") in labels}
+    assert counted["ninefold_source_requests_total"] == poller.asked, "the load it puts on the other side"
+    assert counted["ninefold_source_bytes_total"] > 0
 
 
 def test_a_page_that_was_not_kept_is_forgotten_and_asked_for_again() -> None:

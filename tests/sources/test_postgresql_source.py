@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ninefold.ground.clock import parse
+from ninefold.ground.clock import SECOND, parse
 from ninefold.ground.errors import ConfigError, Refused, Unavailable
+from ninefold.model.signal import Batch
+from ninefold.plugin import Lent
+from ninefold.sources.files import FileConfig, Files, read_file
 from ninefold.sources.postgresql import _NEXT_FILE, Postgresql
 from ninefold.sources.postgresql_log import PostgresqlLog
 
@@ -55,6 +60,36 @@ def test_a_deadlock_a_slow_query_and_severities_are_recognised(data: Path) -> No
     assert dict(deadlock["attributes"])["db.response.status_code"] == "40P01"
     assert "waits for" in dict(deadlock["attributes"])["postgresql.detail"]
     assert float(dict(by_event["slow_query"]["attributes"])["postgresql.duration_ms"]) >= 1000
+
+
+def test_its_log_is_followed_as_a_file_and_a_time_of_an_abbreviated_zone_is_one_of_the_files_zone(data: Path, tmp_path: Path) -> None:
+    sample = (data / "payloads/postgresql/sample.csv").read_bytes()
+    path = tmp_path / "postgresql.csv"
+    path.write_bytes(sample)
+    utc = [row for found in read_file(path, "postgresql", "db") for batch in found.batches for row in batch.rows.to_pylist()]
+    assert [row["body"] for row in utc] == [row["body"] for row in logs(sample)]
+    path.write_bytes(sample.replace(b" UTC,", b" CET,"))
+    kept: list[Batch] = []
+
+    async def follow() -> None:
+        reached = asyncio.Event()
+
+        async def emit(batches: Sequence[Batch], keep: Mapping[str, Any] | None = None) -> None:
+            kept.extend(batches)
+            reached.set()
+
+        config = FileConfig(path=str(path), format="postgresql", timezone="Europe/Berlin", poll_s=0.01)
+        task = asyncio.create_task(Files("db", config, Lent()).run(emit))
+        async with asyncio.timeout(20):
+            await reached.wait()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(follow())
+    rows = [row for batch in kept for row in batch.rows.to_pylist()]
+    assert rows[0]["body"] == utc[0]["body"]
+    assert utc[0]["time"].value - rows[0]["time"].value == 3600 * SECOND
 
 
 @given(st.binary(max_size=200))

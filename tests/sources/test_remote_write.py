@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from plain_prometheus import WriteRequest
 from ninefold.ground.errors import BadData, TooLarge
 from ninefold.model.entity import entity_of, series_id
 from ninefold.model.signal import SCHEMAS, Decoded
-from ninefold.sources import kernel
+from ninefold.sources import kernel, remote_write_wire
 from ninefold.sources.body import decompress
-from ninefold.sources.remote_write import RemoteWrite
+from ninefold.sources.remote_write import RemoteWrite, _Work
 
 RECEIVED = 1_795_350_900_000_000_000
+NOW_MS = RECEIVED // 1_000_000
 FILES = ["POST_api_v1_write_01", "POST_api_v1_write_02", "POST_api_v1_write_03", "with_exemplars", "with_metadata"]
 
 
@@ -96,6 +98,41 @@ def decode(request: Any, decoder: RemoteWrite | None = None) -> Decoded:
 
 def body_of(data: Path, name: str) -> bytes:
     return decompress((data / "payloads/prometheus" / f"{name}.body.bin.snappy").read_bytes(), "snappy", 1 << 20)
+
+
+def test_new_series_are_the_same_read_at_once_or_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = WriteRequest()
+    for number in (*range(12), 3, 7):
+        request.MergeFrom(series({"__name__": "up", "instance": f"host-{number}"}, (NOW_MS, number)))
+        request.MergeFrom(series({"b": "", "a": str(number)}, (NOW_MS, number)))
+    whole, decoder = decode(request), RemoteWrite()
+    monkeypatch.setattr("ninefold.sources.remote_write._TOGETHER", 5)
+    monkeypatch.setattr("ninefold.sources.series._GATHERED", 3)
+    parts = decode(request, decoder)
+    for signal in ("series", "metric", "quarantine"):
+        assert rows(parts, signal) == rows(whole, signal) != []
+    assert len(rows(parts, "series")) == 12
+    assert rows(decode(request, decoder), "series") == []
+
+
+def test_what_a_new_series_is_while_it_is_described_is_not_kept_until_all_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = WriteRequest()
+    for number in range(600):
+        request.MergeFrom(series({"__name__": "up", **{f"label_{i}": f"{i} of {number}" for i in range(9)}}, (NOW_MS, number)))
+    body = request.SerializeToString()
+
+    def peak_bytes(together: int) -> int:
+        monkeypatch.setattr("ninefold.sources.remote_write._TOGETHER", together)
+        monkeypatch.setattr("ninefold.sources.series._GATHERED", together)
+        decoder, work = RemoteWrite(), _Work(remote_write_wire.read(body))
+        tracemalloc.start()
+        try:
+            decoder._identify(work, "")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak_bytes(50) < peak_bytes(600) / 2
 
 
 @pytest.mark.usefixtures("loops")

@@ -165,7 +165,8 @@ def test_a_failing_database_is_asked_again_and_caught_up_with(tmp_path: Path) ->
     kept, journal = peers.Kept(), peers.Journal()
 
     async def both() -> None:
-        task = asyncio.create_task(source(tmp_path, kept, longest_wait_s=0.1).run(journal.emit))
+        shop = source(tmp_path, kept, longest_wait_s=0.1)
+        task = asyncio.create_task(shop.run(peers.emit_of(shop, journal)))
         await asyncio.sleep(0.1)
         connection = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)
         connection.execute("CREATE TABLE orders (id INTEGER, at TEXT, title TEXT, amount REAL)")

@@ -14,7 +14,7 @@ from ninefold.ground.clock import MINUTE, SECOND, iso, now
 from ninefold.ground.errors import Unavailable
 from ninefold.model.signal import batch_of
 from ninefold.plugin import Connector, action
-from ninefold.stewardship import Stewardship
+from ninefold.stewardship import BYTES, REQUESTS, Stewardship
 from ninefold.stewardship.drifts import Drifts, notifiers
 from ninefold.stewardship.radius import Radius, sentence
 from ninefold.store.records.base import Outbox, Records
@@ -167,6 +167,21 @@ def test_what_is_no_warning_or_over_at_once_is_not_told(store: Telemetry, drifts
     drifts.follow()
     asyncio.run(drifts.tell())
     assert administrators.of("calm") + administrators.of("short") == []
+
+
+def test_the_load_put_on_a_source_is_counted_over_a_minute(steward: Stewardship, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, given = steward._meter.counter(REQUESTS), steward._meter.counter(BYTES)
+    asked.add(1000, source="shop")
+    start = now()
+    assert steward.freedom("shop", "poll").load is None, "how much it is a minute is not known at once"
+    asked.add(20, source="shop")
+    asked.add(500, source="other")
+    given.add(6000, source="shop")
+    monkeypatch.setattr("ninefold.stewardship.now", lambda: start + 120 * SECOND)
+    load = steward.freedom("shop", "poll").load
+    assert load is not None
+    assert [load.requests, load.bytes] == pytest.approx([10, 3000], rel=0.01)
+    assert steward.freedom("shop", "poll").load == load, "measured once a minute"
 
 
 def test_facts_are_kept_for_the_roadmap(steward: Stewardship, records: Records) -> None:

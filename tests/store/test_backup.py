@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse_process import Server
@@ -18,8 +20,10 @@ from ninefold.ground.errors import BadData, Conflict, NinefoldError, NotFound, R
 from ninefold.ground.meter import Meter
 from ninefold.journal.sqlite import SqliteJournal
 from ninefold.model.signal import Batch, batch_of
+from ninefold.store import backup, schema
 from ninefold.store.backup import back_up, restore
-from ninefold.store.records.base import Outbox, Position, Records
+from ninefold.store.records.base import Audit, Outbox, Position, Records, Setting
+from ninefold.store.records.incidents import Incident
 from ninefold.store.records.migrate import upgrade
 from ninefold.store.telemetry import Telemetry
 
@@ -78,6 +82,17 @@ class Program:
         self.store.close()
         self.journal.close()
         self.records.close()
+
+
+def content(program: Program) -> dict[str, list[Any]]:
+    """All rows of all tables of the store, and the records as statements."""
+    columns = dict.fromkeys(schema.TABLES, "*")
+    columns |= dict.fromkeys(
+        ("metric_1m", "metric_1h"), "* REPLACE (finalizeAggregation(last) AS last)"
+    )  # a state's bytes are the engine's
+    rows = {name: sorted(map(str, program.store.query(f"SELECT {what} FROM {name}").to_pylist())) for name, what in columns.items()}
+    with contextlib.closing(sqlite3.connect(str(program.records.engine.url.database))) as records:
+        return {**rows, "records": list(records.iterdump())}
 
 
 @pytest.fixture
@@ -146,13 +161,29 @@ def test_the_backup_of_a_quiet_program_is_equal(tmp_path: Path) -> None:
     for number in range(40):
         program.send(number)
     assert program.drained()
-    counts, positions = program.counts(), [program.journal.position(reader) for reader in READERS]
+    at = {
+        "time": BEGIN,
+        "seen": BEGIN,
+        "series": 1,
+        "value": 2.0,
+        "entity": "host:a",
+        "from_entity": "a",
+        "to_entity": "b",
+        "kind": "calls",
+    }
+    program.journal.append([batch_of(name, "s", BEGIN, [{"id": "x", **at}]) for name in schema.TABLES]).result()
+    with program.records.session() as session:
+        session.add_all([Audit(actor="ann", action="x"), Setting(key="k", value={"a": 1})])
+        session.add(Incident(title="x", status="open", opened=BEGIN, first_event=BEGIN, last_event=BEGIN))
+    assert program.drained()
+    before, positions = content(program), [program.journal.position(reader) for reader in READERS]
+    assert all(before.values()), "nothing is compared with nothing"
     back_up(tmp_path / "backup", program.path, program.records, program.store, program.writer.resting())
     program.close()
     restore(tmp_path / "backup", tmp_path / "new", "", "ninefold")
     again = Program(tmp_path / "new")
     try:
-        assert again.counts() == counts
+        assert content(again) == before
         assert [again.journal.position(reader) for reader in READERS] == positions
         assert again.journal.head() == program.journal.head()
     finally:
@@ -166,6 +197,8 @@ def test_what_cannot_be_backed_up_or_restored_says_why(tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine").write_text("keep")
+    with backup._running, pytest.raises(Conflict, match="another backup"):
+        back_up(tmp_path / "b", program.path, program.records, program.store, program.writer.resting())
     with pytest.raises(Conflict, match="not empty"):
         back_up(full, program.path, program.records, program.store, contextlib.nullcontext())
     program.journal.commit("store", 1, b"12345678").result()  # an insert that is planned and not done

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ninefold.ground.clock import SECOND, now
-from ninefold.ground.errors import Conflict, Unavailable
+from ninefold.ground.errors import ConfigError, Conflict, Unavailable
 from ninefold.model.signal import SCHEMAS, batch_of
 from ninefold.store.export import DAILY, export
 from ninefold.store.telemetry import Telemetry
@@ -54,7 +54,9 @@ def test_days_before_are_written_once_as_the_store_has_them(filled: Telemetry, t
         **{f"{signal}/date={two}/{signal}.parquet": 2 if signal == "log" else 1 for signal in DAILY},
         f"log/date={three}/log.parquet": 1, "series.parquet": 1, "relation.parquet": 0,
     }  # fmt: skip
-    assert export(filled, to, MIDNIGHT - DAY)[0].path == "series.parquet", "a second run writes no day again"
+    assert export(filled, to, MIDNIGHT - DAY) == [], "a second run writes nothing again"
+    (manifest := to / "manifest.json").write_text(manifest.read_text().replace('"beside"', '"unknown"'))  # as if it had ended before
+    assert [file.path for file in export(filled, to, MIDNIGHT - DAY)] == ["series.parquet", "relation.parquet"]
     for path, about in json.loads((to / "manifest.json").read_text())["files"].items():
         assert hashlib.sha256((to / path).read_bytes()).hexdigest() == about["sha256"]
         assert pq.read_schema(to / path).equals(SCHEMAS[about["signal"]])
@@ -93,6 +95,15 @@ def test_the_hourly_round_exports_whole_days(filled: Telemetry, tmp_path: Path) 
     Upkeep(filled, tmp_path / "cold", 1).once()
     assert ds.dataset(tmp_path / "cold" / "log", partitioning="hive").to_table().num_rows == 4
     Upkeep(filled).once()
+
+
+@pytest.mark.parametrize(("days", "sources"), [(7, {}), (2, {"firewall": {"log": 2}})])
+def test_what_would_be_deleted_before_it_is_exported_is_a_wrong_configuration(days: int, sources: dict[str, dict[str, int]]) -> None:
+    store = Telemetry("chdb:///nowhere", retention_days={"metric": 30}, source_retention_days=sources)
+    with pytest.raises(ConfigError, match=r"(span|log of firewall) is kept for . days.*export after fewer"):
+        Upkeep(store, Path("/nowhere"), days)
+    Upkeep(store, Path("/nowhere"), days - 1)
+    Upkeep(store, None, days)
 
 
 def test_a_folder_that_cannot_be_used_says_so(filled: Telemetry, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from ninefold.config import Config, WorkflowsConfig
 from ninefold.ground.clock import now
 from ninefold.ground.meter import Meter
-from ninefold.store.records.access import ROLES, create_token
+from ninefold.store.records.access import ROLES, Tokens, create_token
 from ninefold.store.records.base import Audit, Base, Records
 from ninefold.store.records.workflows import Approval, Run
 from ninefold.web.server import build
@@ -35,7 +35,9 @@ class House:
             self.tokens = {role: create_token(session, role, role) for role in ROLES}
         self.workflows = Workflows(self.records, {}, [parse(FLOW)], WorkflowsConfig(), Meter())
         self.workflows.problems.clear()
-        app: Any = SimpleNamespace(records=self.records, workflows=self.workflows, sources=[], config=Config(), meter=Meter())
+        app: Any = SimpleNamespace(
+            records=self.records, tokens=Tokens(self.records), workflows=self.workflows, sources=[], config=Config(), meter=Meter()
+        )
         self.http = TestClient(build(app), raise_server_exceptions=False)
 
     def call(self, role: str, method: str, path: str, **options: Any) -> Any:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from ninefold.ground.errors import BadData, Conflict, NotFound, Refused, TooLarge, Unavailable
-from ninefold.store.records.access import ROLES, create_token
+from ninefold.store.records.access import ROLES, Tokens, create_token
 from ninefold.store.records.base import Base, Records
 from ninefold.web import problems
 from ninefold.web.api import session
@@ -37,7 +37,7 @@ def secrets(records: Records) -> dict[str, str]:
 @pytest.fixture
 def client(records: Records) -> TestClient:
     api = FastAPI()
-    api.state.ninefold = SimpleNamespace(records=records)
+    api.state.ninefold = SimpleNamespace(records=records, tokens=Tokens(records))
     problems.install(api)
     api.include_router(session.router, prefix="/api/v1")
 

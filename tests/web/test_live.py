@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 from ninefold.config import Config
 from ninefold.ground.errors import Unavailable
 from ninefold.ground.meter import Meter
-from ninefold.store.records.access import create_token
+from ninefold.store.records.access import Tokens, create_token
 from ninefold.store.records.base import Base, Outbox, Records
 from ninefold.web import live
 from ninefold.web.server import build
@@ -37,7 +37,7 @@ def tokens(records: Records) -> dict[str, str]:
 
 @pytest.fixture
 def http(records: Records) -> Iterator[TestClient]:
-    app: Any = SimpleNamespace(records=records, sources=[], config=Config(), meter=Meter())
+    app: Any = SimpleNamespace(records=records, tokens=Tokens(records), sources=[], config=Config(), meter=Meter())
     with TestClient(build(app)) as client:
         yield client
 

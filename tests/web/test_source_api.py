@@ -26,7 +26,7 @@ from ninefold.normalise import Normaliser
 from ninefold.plugin import Reached, Source, Strict
 from ninefold.sources.reading import raw_batch
 from ninefold.stewardship import Stewardship, trying
-from ninefold.store.records.access import ROLES, create_token
+from ninefold.store.records.access import ROLES, Tokens, create_token
 from ninefold.store.records.base import Base, Records
 from ninefold.store.telemetry import Telemetry
 from ninefold.web import problems
@@ -91,7 +91,7 @@ def program(store: Telemetry, tmp_path: Path) -> Iterator[Program]:
         SourceWatch(), store, records, normaliser, connectors={}, sources=[Orders("asked", Orders.Config(url="x"), plugin.Lent())],
         configured=CONFIGURED, workflows=[], cases={"Fold alerts": ("alerts",)}, meter=Meter(),
     )  # fmt: skip
-    yield Program(store=store, records=records, traffic=Traffic(), normaliser=normaliser, stewardship=steward)
+    yield Program(store=store, records=records, tokens=Tokens(records), traffic=Traffic(), normaliser=normaliser, stewardship=steward)
     records.close()
 
 
@@ -121,8 +121,8 @@ def test_a_source_in_depth(program: Program, clients: dict[str, TestClient]) -> 
     assert answer["freedom"]["score"] > 50
     assert sum(term["most"] for term in answer["freedom"]["terms"]) == 100
     (stream,) = answer["streams"]
-    assert (stream["signal"], stream["rows"], stream["regular"], stream["variety"]) == ("log", 30, True, 1)
-    assert stream["silent_after_s"] == 120
+    assert (stream["signal"], stream["rows"], stream["regular"], stream["variety"]) == ("log", 30, False, 1)
+    assert stream["silent_after_s"] is None, "within its first hour nobody can tell"
     (model,) = answer["models"]
     assert {field["path"]: field["type"] for field in model["fields"]}["attributes.ms"] == "integer"
     assert model["learning"] is True

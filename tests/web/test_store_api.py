@@ -19,7 +19,7 @@ from ninefold.ground.traffic import Traffic
 from ninefold.model.signal import METRIC, TIME, Batch, batch_of, quarantine
 from ninefold.normalise import Normaliser
 from ninefold.store import points
-from ninefold.store.records.access import ROLES, create_token
+from ninefold.store.records.access import ROLES, Tokens, create_token
 from ninefold.store.records.base import Base, Records
 from ninefold.store.telemetry import Telemetry
 from ninefold.web import problems
@@ -83,7 +83,7 @@ class Program(SimpleNamespace):
 def program(store: Telemetry, tmp_path: Path) -> Iterator[Program]:
     records = Records(f"sqlite:///{tmp_path}/records.db")
     Base.metadata.create_all(records.engine)
-    yield Program(store=store, records=records, traffic=Traffic(), normaliser=Normaliser({}), emitted=[])
+    yield Program(store=store, records=records, tokens=Tokens(records), traffic=Traffic(), normaliser=Normaliser({}), emitted=[])
     records.close()
 
 

@@ -24,7 +24,7 @@ from ninefold.ground.errors import NinefoldError
 from ninefold.ground.meter import Meter
 from ninefold.journal.sqlite import SqliteJournal
 from ninefold.model.signal import batch_of
-from ninefold.store.records.access import ROLES, create_token
+from ninefold.store.records.access import ROLES, Tokens, create_token
 from ninefold.store.records.base import Records
 from ninefold.store.records.migrate import upgrade
 from ninefold.store.telemetry import Telemetry
@@ -61,7 +61,9 @@ def served(tmp_path: Path) -> Iterator[Served]:
     with records.session() as session:
         secrets = {role: create_token(session, role, role) for role in ROLES}
     api = FastAPI()
-    api.state.ninefold = SimpleNamespace(config=config, records=records, journal=journal, store=store, writer=Writer())
+    api.state.ninefold = SimpleNamespace(
+        config=config, records=records, tokens=Tokens(records), journal=journal, store=store, writer=Writer()
+    )
     problems.install(api)
     for noun in (query, upkeep):
         api.include_router(noun.router, prefix="/api/v1")

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from workshop import Workshop, finished, until, workflow
 
-from ninefold.store.records.access import create_token
+from ninefold.store.records.access import Tokens, create_token
 from ninefold.web import problems
 from ninefold.web.api import workflows
 from ninefold.workflows.engine import Workflows
@@ -36,7 +36,7 @@ def talk(shop: Workshop, story: Callable[[Any, Workflows], None], *texts: str) -
 
     async def main() -> None:
         async with shop.running(*texts) as engine:
-            api.state.ninefold = SimpleNamespace(records=shop.records, workflows=engine)
+            api.state.ninefold = SimpleNamespace(records=shop.records, tokens=Tokens(shop.records), workflows=engine)
             client = TestClient(api)
 
             def call(role: str, method: str, path: str, json: Any = None) -> Any:

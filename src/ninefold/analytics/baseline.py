@@ -1,6 +1,6 @@
 """Streaming baselines: an expected band for every metric series, and an alarm when a series leaves it for good reason.
 
-Each series has a kilobyte of state and is judged and learned in constant time by `kernel.fold`: three experts (slow
+Each series has 432 bytes of state and is judged and learned in constant time by `kernel.fold`: three experts (slow
 level, fast level, hour-of-day profile; the one that has lately explained best is believed), tails of the residual as
 generalised Pareto beyond the 95 % quantile (peaks over threshold, Siffer et al. 2017), seen raw and smoothed over 12 and 48
 points, so that spikes, level shifts and drifts are told apart. Flat lines and silence are classes of their own. After
@@ -9,9 +9,8 @@ points, so that spikes, level shifts and drifts are told apart. Flat lines and s
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,7 +20,9 @@ import pyarrow as pa
 from ninefold.analytics import cells as c
 from ninefold.analytics import keeping, warm
 from ninefold.analytics.findings import anomaly, quantity
+from ninefold.analytics.texts import Texts
 from ninefold.ground.clock import MINUTE, iso
+from ninefold.ground.errors import BadData
 from ninefold.model.signal import Batch, batch_of
 
 F64 = np.ndarray[Any, np.dtype[np.float64]]
@@ -45,9 +46,9 @@ _OF_THE_ENTITY = ("service.", "host.", "k8s.", "container.", "deployment.", "nin
 _LABELS_OF_THE_ENTITY = frozenset(
     ("job", "instance", "pod", "namespace", "service", "host", "node", "app", "cluster", "env", "environment")
 )
-_VERSION = 1
-_GROWTH = 65536
-"""The tables double until they grow by so many series at a time."""
+_VERSION = 2
+_GROWTH, _BLOCK = 16384, 8192
+"""The tables double until they grow by so many series at a time; so many are written in one part of a snapshot (4 MB)."""
 
 
 class About(NamedTuple):
@@ -59,6 +60,9 @@ class About(NamedTuple):
     kind: str
     entity: str
     source: str
+
+
+_SOURCE = About._fields.index("source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +89,18 @@ class Baseline:
         self._reset(1024)
 
     def _reset(self, room: int) -> None:
-        self._cells: F64 = np.zeros((room, c.WIDTH))
-        self._times: I64 = np.zeros((room, c.TIMES), np.int64)
+        self._used = 0
+        self._state = c.state(room)
         self._clock: I64 = np.zeros(2, np.int64)
         self._ids = np.zeros(room, np.uint64)
-        self._about: list[About] = []
+        self._about = np.zeros((room, len(About._fields)), np.int32)
+        self._texts = Texts()
         self._announced: set[int] = set()
         self._rehash()
 
     def __len__(self) -> int:
         """The number of series known."""
-        return len(self._about)
+        return self._used
 
     def process(self, batch: Batch) -> list[Batch]:
         """Learn descriptions from a `series` batch, values from a `metric` batch; returns at most one batch of anomaly events."""
@@ -115,12 +120,8 @@ class Baseline:
         return [batch_of("event", f"ninefold.{self.name}", batch.received, rows)] if rows else []
 
     def snapshot(self) -> bytes:
-        """All state; the vnode of a series is its id modulo 4096."""
-        used = len(self._about)
-        texts = {"about": self._about, "announced": sorted(self._announced)}
-        return keeping.pack(
-            self.name, _VERSION, texts, cells=self._cells[:used], times=self._times[:used], clock=self._clock, ids=self._ids[:used]
-        )
+        """All state in one; the vnode of a series is its id modulo 4096."""
+        return keeping.joined(self.parts())
 
     def restore(self, state: bytes) -> None:
         """Take over a snapshot; empty bytes start afresh.
@@ -128,55 +129,92 @@ class Baseline:
         Raises:
             BadData: it is of another version.
         """
-        if not state:
-            self._reset(1024)
-            return
-        texts, arrays = keeping.unpack(self.name, _VERSION, state)
-        about = [About(*fields) for fields in texts["about"]]
-        self._load(arrays["cells"], arrays["times"], arrays["ids"], arrays["clock"], about, set(texts["announced"]))
-        ticks = self._times[: len(about), c.TICK]
-        ticks[ticks == 0] = self._clock[1]  # an older version did not note when the parts of histograms were heard
+        self.assemble(keeping.separated(state))
 
-    def _load(self, cells: F64, times: I64, ids: np.ndarray[Any, Any], clock: I64, about: list[About], announced: set[int]) -> None:
-        used = len(about)
-        self._reset(max(1024, used + min(used, _GROWTH)))
-        self._cells[:used], self._times[:used], self._ids[:used] = cells, times, ids
-        self._clock, self._about, self._announced = clock, about, announced
+    def parts(self) -> Iterator[bytes]:
+        """All state, 4 MB at a time; nothing may be processed before the last part was taken."""
+        head = {"series": self._used, "announced": sorted(self._announced)}
+        yield keeping.pack(self.name, _VERSION, head, clock=self._clock)
+        for first in range(0, self._used, _BLOCK):
+            some = slice(first, min(first + _BLOCK, self._used))
+            texts, about = self._texts.extract(self._about[some])
+            state = {name: part[some] for name, part in self._state._asdict().items()}
+            yield keeping.pack(self.name, _VERSION, texts, ids=self._ids[some], about=about, **state)
+
+    def assemble(self, parts: Iterable[bytes]) -> None:
+        """Take over the parts of a snapshot in their order; none start afresh.
+
+        Raises:
+            BadData: it is of another version, or parts are missing.
+        """
+        self._reset(1024)
+        used, first = 0, 0
+        for number, part in enumerate(parts):
+            texts, arrays = keeping.unpack(self.name, _VERSION, part)
+            if not number:
+                used = texts["series"]
+                self._reset(max(1024, used + min(used, _GROWTH)))
+                self._clock, self._announced = arrays["clock"], set(texts["announced"])
+                continue
+            some = slice(first, first + len(arrays["ids"]))
+            self._ids[some], self._about[some] = arrays["ids"], self._texts.include(texts, arrays["about"])
+            for name, array in self._state._asdict().items():
+                array[some] = arrays[name]
+            first = some.stop
+        if first != used:
+            raise BadData(f"the snapshot of {self.name} has {first} of {used} series; start afresh")
+        self._used = used
         self._rehash()
 
     def _forget(self) -> list[dict[str, Any]]:
         """Let go of series not heard for days; returns the events that end their episodes."""
-        used = len(self._about)
-        patience = np.maximum(_FORGET, _FORGET_INTERVALS * self._cells[:used, c.INTERVAL] / 60)
-        gone = self._clock[1] - self._times[:used, c.TICK] > patience
+        used, cells = self._used, self._state.cells
+        patience = np.maximum(_FORGET, _FORGET_INTERVALS * cells[:used, c.INTERVAL] / 60)
+        gone = self._clock[1] - self._state.times[:used, c.TICK] > patience
         if not gone.any():
             return []
-        firing = self._cells[:used, c.FIRING]
+        firing = cells[:used, c.FIRING]
         told = (firing != 0) & (firing != c.MISSING)
         told[list(self._announced)] = True
         rows = [self._over(slot) for slot in np.flatnonzero(gone & told).tolist()]
-        kept, place = np.flatnonzero(~gone), np.cumsum(~gone) - 1
-        announced = {int(place[slot]) for slot in self._announced if not gone[slot]}
-        about = [self._about[slot] for slot in kept.tolist()]
-        self._load(self._cells[kept], self._times[kept], self._ids[kept], self._clock, about, announced)
+        place = np.cumsum(~gone) - 1
+        self._announced = {int(place[slot]) for slot in self._announced if not gone[slot]}
+        self._close_up(np.flatnonzero(~gone))
         return rows
+
+    def _close_up(self, kept: I64) -> None:
+        """Move the series that are kept together, a block at a time: they only ever move forwards."""
+        used, self._used = self._used, len(kept)
+        for array in (*self._state, self._ids, self._about):
+            for first in range(0, len(kept), _BLOCK):
+                some = kept[first : first + _BLOCK]
+                array[first : first + len(some)] = array[some]
+            array[len(kept) : used] = 0
+        texts, about = self._texts.extract(self._about[: len(kept)])
+        self._texts = Texts()
+        self._about[: len(kept)] = self._texts.include(texts, about)
+        self._rehash()
+
+    def _of(self, slot: int) -> About:
+        """What is known of the series in a slot."""
+        about = About(*(self._texts[number] for number in self._about[slot].tolist()))
+        return about if about.label else about._replace(label=f"series {self._ids[slot]}")
 
     def _over(self, slot: int) -> dict[str, Any]:
         """The end of an episode of a series that will not be heard of again."""
-        value = np.array([np.nan, self._cells[slot, c.LEVEL], np.nan, np.nan, self._cells[slot, c.PEAK]])
-        reason, since = int(self._cells[slot, c.FIRING]), int(self._times[slot, c.SINCE])
+        cells, about = self._state.cells[slot], self._of(slot)
+        value = np.array([np.nan, cells[c.LEVEL], np.nan, np.nan, cells[c.PEAK]])
+        reason, since = int(cells[c.FIRING]), int(self._state.times[slot, c.SINCE])
         found = [-1, slot, reason, c.RESOLVED, int(self._clock[0]) * MINUTE, since]
-        entity = self._about[slot].entity.partition(":")[2]
-        what = f"{self._about[slot].label} of {entity}" if entity else self._about[slot].label
+        entity = about.entity.partition(":")[2]
+        what = f"{about.label} of {entity}" if entity else about.label
         return self._event(value, found) | {"title": f"{what} has not been reported for days and is not expected any more"}
 
     def _fold(self, slots: np.ndarray[Any, Any], times: I64, points: F64, received: int) -> tuple[F64, I64]:
-        room = 2 * (len(slots) + len(self._about))
+        room = 2 * (len(slots) + self._used)
         values, numbers = np.empty((room, 5)), np.empty((room, 6), np.int64)
         band = np.empty((len(slots), 3))
-        found = warm.kernels().fold(
-            self._cells, self._times, self._clock, len(self._about), slots, times, points, received, band, values, numbers
-        )
+        found = warm.kernels().fold(self._state, self._clock, self._used, slots, times, points, received, band, values, numbers)
         return values[:found], numbers[:found]
 
     def _slots(self, ids: np.ndarray[Any, Any], source: str) -> np.ndarray[Any, Any]:
@@ -184,61 +222,60 @@ class Baseline:
         slots = np.empty(len(ids), np.int32)
         if kernels.lookup(ids, self._keys, self._numbers, slots):
             new, first = np.unique(ids[slots < 0], return_index=True)
-            for series in new[np.argsort(first)].tolist():
-                self._add(series, About("", f"series {series}", "", "unknown", "", source))
+            self._add(new[np.argsort(first)], source)
             kernels.lookup(ids, self._keys, self._numbers, slots)
         return slots
 
-    def _add(self, series: int, about: About) -> None:
-        slot = len(self._about)
-        if slot == len(self._ids):
-            more = min(slot, _GROWTH)
-            self._cells, self._times, self._ids = (
-                np.concatenate((part, np.zeros((more, *part.shape[1:]), part.dtype))) for part in (self._cells, self._times, self._ids)
-            )
-        self._ids[slot] = series
-        self._about.append(about)
-        if 2 * len(self._about) > len(self._keys):
+    def _add(self, ids: np.ndarray[Any, Any], source: str) -> None:
+        """Make room for series of which nothing is known yet."""
+        first, self._used = self._used, self._used + len(ids)
+        room = len(self._ids)
+        while room < self._used:
+            room += min(room, _GROWTH)
+        for array in (*self._state, self._ids, self._about):
+            if len(array) < room:
+                array.resize((room, *array.shape[1:]), refcheck=False)  # in its place: a copy would need the memory twice
+        self._ids[first : self._used] = ids
+        self._about[first : self._used] = self._texts.numbers(About("", "", "", "unknown", "", source))
+        self._state.times[first : self._used, c.TICK] = self._clock[1]
+        if 2 * self._used > len(self._keys):
             self._rehash()
         else:
-            warm.kernels().insert(self._ids[slot : slot + 1], np.array([slot], np.int32), self._keys, self._numbers)
-        self._times[slot, c.TICK] = self._clock[1]
-        _prepare(self._cells[slot], about)
+            warm.kernels().insert(ids, np.arange(first, self._used, dtype=np.int32), self._keys, self._numbers)
 
     def _rehash(self) -> None:
-        size = max(4096, 1 << (4 * len(self._about)).bit_length())
-        used = len(self._about)
+        size = max(4096, 1 << (2 * self._used).bit_length())
         self._keys, self._numbers = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
-        if used:
-            warm.kernels().insert(self._ids[:used], np.arange(used, dtype=np.int32), self._keys, self._numbers)
+        if self._used:
+            warm.kernels().insert(self._ids[: self._used], np.arange(self._used, dtype=np.int32), self._keys, self._numbers)
 
     def _describe(self, batch: Batch) -> None:
-        rows = batch.rows
+        rows, cells = batch.rows, self._state.cells
         ids = rows.column("series").to_numpy(zero_copy_only=False)
         slots = self._slots(ids, batch.source)
         columns = (rows.column(name).to_pylist() for name in ("name", "unit", "kind", "entity", "source"))
         for slot, attributes, fields in zip(slots.tolist(), rows.column("attributes").to_pylist(), zip(*columns, strict=True), strict=True):
             name, unit, kind, entity, source = fields
-            label = _label(name, dict(attributes), entity)
-            about = About(*map(sys.intern, (name, label, unit, kind, entity, source)))  # most texts are those of many series
-            old = self._about[slot]
-            if old == about:
+            about = About(name, _label(name, dict(attributes), entity), unit, kind, entity, source)
+            numbers = self._texts.numbers(about)
+            if self._about[slot].tolist() == numbers:
                 continue
-            self._about[slot] = about
-            if _kind(old) != _kind(about):
-                self._cells[slot], self._times[slot] = 0.0, 0
-                self._times[slot, c.TICK] = self._clock[1]
-            _prepare(self._cells[slot], about)
+            if _kind(self._of(slot)) != _kind(about):
+                for array in self._state:
+                    array[slot] = 0
+                self._state.times[slot, c.TICK] = self._clock[1]
+            self._about[slot] = numbers
+            _prepare(cells[slot], about)
 
     def _events(self, values: F64, numbers: I64) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        silent: dict[tuple[int, str], list[int]] = defaultdict(list)
+        silent: dict[tuple[int, int], list[int]] = defaultdict(list)
         for value, found in zip(values, numbers.tolist(), strict=True):
             slot = found[c.I_SLOT]
             if found[c.I_REASON] != c.MISSING:
                 rows.append(self._event(value, found))
             elif found[c.I_STATUS] == c.FIRED:
-                silent[found[c.I_TIME], self._about[slot].source].append(slot)
+                silent[found[c.I_TIME], int(self._about[slot, _SOURCE])].append(slot)
             elif slot in self._announced:
                 self._announced.discard(slot)
                 rows.append(self._event(value, found))
@@ -248,29 +285,28 @@ class Baseline:
                 rows += self._silence(time, slots)
         return rows
 
-    def _speaking(self, source: str, time: int) -> int:
-        """How many series of a source have been heard lately."""
-        used = len(self._about)
-        lately = (self._times[:used, c.LAST] > time - _LATELY) & (self._cells[:used, c.FIRING] != c.MISSING)
-        lately &= self._cells[:used, c.KIND] != c.PART
-        return sum(self._about[slot].source == source for slot in np.flatnonzero(lately).tolist())
+    def _speaking(self, source: int, time: int) -> int:
+        """How many series of a source have been heard lately; the source as the number of its name."""
+        cells, times, about = (array[: self._used] for array in (self._state.cells, self._state.times, self._about))
+        lately = (times[:, c.LAST] > time - _LATELY) & (cells[:, c.FIRING] != c.MISSING) & (cells[:, c.KIND] != c.PART)
+        return int(np.count_nonzero(lately & (about[:, _SOURCE] == source)))
 
     def _silence(self, time: int, slots: list[int]) -> list[dict[str, Any]]:
         """One event an entity, in the name of its first series."""
         by_entity: dict[str, list[int]] = defaultdict(list)
         for slot in slots:
-            by_entity[self._about[slot].entity or str(slot)].append(slot)
+            by_entity[self._of(slot).entity or str(slot)].append(slot)
         rows = []
         for group in by_entity.values():
             first = group[0]
             self._announced.add(first)
-            value = np.array([np.nan, self._cells[first, c.LEVEL], np.nan, np.nan, 6.0])
-            found = [-1, first, c.MISSING, c.FIRED, time, int(self._times[first, c.SINCE])]
+            value = np.array([np.nan, self._state.cells[first, c.LEVEL], np.nan, np.nan, 6.0])
+            found = [-1, first, c.MISSING, c.FIRED, time, int(self._state.times[first, c.SINCE])]
             rows.append(self._event(value, found, len(group) - 1))
         return rows
 
     def _event(self, value: F64, found: list[int], others: int = 0) -> dict[str, Any]:
-        about, series = self._about[found[c.I_SLOT]], int(self._ids[found[c.I_SLOT]])
+        about, series = self._of(found[c.I_SLOT]), int(self._ids[found[c.I_SLOT]])
         firing = found[c.I_STATUS] == c.FIRED
         reason, score = c.REASONS[found[c.I_REASON]], float(value[c.F_SCORE])
         title = describe(about, value, found[c.I_REASON], found[c.I_SINCE], firing=firing)
@@ -298,13 +334,13 @@ def band(times: I64, values: F64, kind: str, unit: str = "", label: str = "") ->
         unit, label: for the floor of the unit; the metric's name, for texts.
     """
     about = About(label, label or "the value", unit, kind, "", "")
-    cells, state = np.zeros((1, c.WIDTH)), np.zeros((1, c.TIMES), np.int64)
-    _prepare(cells[0], about)
+    state = c.state(1)
+    _prepare(state.cells[0], about)
     room = 2 * len(times) + 2
     numbers, found = np.empty((room, 5)), np.empty((room, 6), np.int64)
     bounds = np.empty((len(times), 3))
     count = warm.kernels().fold(
-        cells, state, np.zeros(2, np.int64), 1, np.zeros(len(times), np.int32), np.ascontiguousarray(times, np.int64),
+        state, np.zeros(2, np.int64), 1, np.zeros(len(times), np.int32), np.ascontiguousarray(times, np.int64),
         np.ascontiguousarray(values, np.float64), int(times[-1]) if len(times) else 0, bounds, numbers, found,
     )  # fmt: skip
     findings: list[Finding] = []
@@ -371,7 +407,7 @@ def _unit(about: About) -> str:
     return "/s" if about.unit in ("", "1") or about.unit.startswith("{") else f"{about.unit}/s"
 
 
-def _prepare(cells: F64, about: About) -> None:
+def _prepare(cells: c.F32, about: About) -> None:
     cells[c.KIND], cells[c.FLOOR] = _kind(about), _FLOORS.get(_unit(about), 0.0)
 
 

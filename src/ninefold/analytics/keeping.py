@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pyarrow as pa
 from ninefold.ground.errors import BadData
 
 _SCHEMA = pa.schema({"name": pa.string(), "type": pa.string(), "shape": pa.list_(pa.int64()), "data": pa.large_binary()})
+_LENGTH = struct.Struct("<Q")
 
 
 def pack(kind: str, version: int, texts: Any, **arrays: np.ndarray[Any, Any]) -> bytes:
@@ -45,3 +48,19 @@ def unpack(kind: str, version: int, blob: bytes) -> tuple[Any, dict[str, np.ndar
         raise BadData(f"the snapshot is of {found}, expected {kind} version {version}; start afresh")
     arrays = {row["name"]: np.frombuffer(row["data"], row["type"]).reshape(row["shape"]).copy() for row in table.to_pylist()}
     return json.loads(head["texts"]), arrays
+
+
+def joined(parts: Iterable[bytes]) -> bytes:
+    """Several blobs as one."""
+    return b"".join(piece for part in parts for piece in (_LENGTH.pack(len(part)), part))
+
+
+def separated(blob: bytes) -> Iterator[bytes]:
+    """The blobs that were joined; what is no such thing comes back as it is, to be refused by who reads it."""
+    place = 0
+    while place + _LENGTH.size <= len(blob) and place + _LENGTH.size + (length := _LENGTH.unpack_from(blob, place)[0]) <= len(blob):
+        place += _LENGTH.size
+        yield blob[place : place + length]
+        place += length
+    if place < len(blob):
+        yield blob[place:]

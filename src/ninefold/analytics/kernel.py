@@ -22,6 +22,11 @@ _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 _AHEAD = 5 * _MINUTE
 _LN10 = math.log(10.0)
+_RMS = math.sqrt(0.6)
+_MOST = 1e30
+"""Values are judged as if none were larger: single precision ends at 3e38, and sums and multiples must have room."""
+_MANY = 9_600_000.0
+"""Points counted before half of them are forgotten, a multiple of 96: single precision counts to 16.7 million."""
 _SURE, _ALONE = 4.5, 6.0  # -log10 of the probability a point at which an alarm is raised; of a point that nothing confirms
 _hot = njit(nogil=True, error_model="numpy", forceinline=True)
 _cold = njit(nogil=True, error_model="numpy")
@@ -37,8 +42,8 @@ def _severity(cells, i, at, x, floor, inflate):  # type: ignore[no-untyped-def]
     q = max(cells[i, at], 0.5 * floor) * inflate
     if x <= q:
         return 0.0
-    mean, count = cells[i, at + 1], min(cells[i, at + 3], 200.0)
-    variance = cells[i, at + 2] - mean * mean
+    mean, root, count = float(cells[i, at + 1]), float(cells[i, at + 2]), min(cells[i, at + 3], 200.0)
+    variance = root * root - mean * mean
     shape = min(max(0.5 - 0.5 * mean * mean / variance, 0.0), 0.6) if variance > 0.0 else 0.0
     shape = (1.0 + count * shape) / (5.0 + count)
     e = (x - q) / (max(mean, 0.3 * floor) * inflate * (1.0 - shape))
@@ -48,7 +53,7 @@ def _severity(cells, i, at, x, floor, inflate):  # type: ignore[no-untyped-def]
 @_hot
 def _learn(cells, i, at, x, floor):  # type: ignore[no-untyped-def]
     """Track the 95 % quantile by stochastic gradient and the excess beyond it by exponentially weighted moments."""
-    q, mean = cells[i, at], cells[i, at + 1]
+    q, mean, root = float(cells[i, at]), float(cells[i, at + 1]), float(cells[i, at + 2])
     step = 0.02 * max(mean, 0.05 * floor)
     if x <= q:
         cells[i, at] = max(q - 0.05 * step, 0.0)
@@ -58,7 +63,7 @@ def _learn(cells, i, at, x, floor):  # type: ignore[no-untyped-def]
     weight = max(0.03, 1.0 / (cells[i, at + 3] + 4.0))
     e = min(x - q, 8.0 * max(mean, 0.1 * floor))
     cells[i, at + 1] += weight * (e - mean)
-    cells[i, at + 2] += weight * (e * e - cells[i, at + 2])
+    cells[i, at + 2] = math.sqrt(root * root + weight * (e * e - root * root))
 
 
 @_cold
@@ -86,62 +91,60 @@ def _begin(cells, i):  # type: ignore[no-untyped-def]
     for view, share in enumerate((1.0, 0.8, 0.5, 0.35)):
         width = share * spread
         for at in (c.TAILS + 8 * view, c.TAILS + 8 * view + 4):
-            cells[i, at], cells[i, at + 1], cells[i, at + 2] = 1.65 * width, 0.5 * width, 0.6 * width * width
+            cells[i, at], cells[i, at + 1], cells[i, at + 2], cells[i, at + 3] = 1.65 * width, 0.5 * width, _RMS * width, 0.0
 
 
 @_hot
-def _hour(cells, i, t, value):  # type: ignore[no-untyped-def]
+def _hour(cells, profile, days, i, t, value):  # type: ignore[no-untyped-def]
     """Collect a value for the daily profile; an hour enters it when it is over, so it never predicts itself."""
     hour = t // _HOUR
     if hour != cells[i, c.HOUR]:
         if cells[i, c.HOUR_COUNT] > 0.0:
             at = int(cells[i, c.HOUR]) % 24
-            cells[i, c.DAYS + at] += 1.0
-            weight = max(0.2, 1.0 / cells[i, c.DAYS + at])
-            cells[i, c.PROFILE + at] += weight * (cells[i, c.HOUR_SUM] / cells[i, c.HOUR_COUNT] - cells[i, c.PROFILE + at])
+            days[i, at] = min(days[i, at] + 1, 255)
+            weight = max(0.2, 1.0 / days[i, at])
+            profile[i, at] += weight * (cells[i, c.HOUR_SUM] / cells[i, c.HOUR_COUNT] - profile[i, at])
         cells[i, c.HOUR], cells[i, c.HOUR_SUM], cells[i, c.HOUR_COUNT] = hour, 0.0, 0.0
     cells[i, c.HOUR_SUM] += value
     cells[i, c.HOUR_COUNT] += 1.0
 
 
 @_hot
-def _daily(cells, i, t):  # type: ignore[no-untyped-def]
+def _daily(cells, profile, days, i, t):  # type: ignore[no-untyped-def]
     """The daily profile at a time, between the middles of two hours; NaN while it does not know the hour."""
     at = (t // _HOUR) % 24
-    if cells[i, c.DAYS + at] == 0.0:
+    if days[i, at] == 0:
         return math.nan
     place = (t % _HOUR) / _HOUR - 0.5
     other = (at + (1 if place > 0.0 else 23)) % 24
-    weight = abs(place) if cells[i, c.DAYS + other] > 0.0 else 0.0
-    return (1.0 - weight) * cells[i, c.PROFILE + at] + weight * cells[i, c.PROFILE + other] + cells[i, c.LIFT]
+    weight = abs(place) if days[i, other] > 0 else 0.0
+    return (1.0 - weight) * profile[i, at] + weight * profile[i, other] + cells[i, c.LIFT]
 
 
 @_hot
-def _cadence(cells, i, dt, v):  # type: ignore[no-untyped-def]
+def _cadence(cells, exact, i, dt, v):  # type: ignore[no-untyped-def]
     """Learn the interval between points (s) and how the values move."""
-    n = cells[i, c.COUNT]
+    n = float(cells[i, c.COUNT])
     if n > 0.0:
         once = 1.0 / n
-        weight, interval = max(0.05, once), cells[i, c.INTERVAL]
-        if interval == 0.0:
-            cells[i, c.INTERVAL] = interval = dt
+        weight, interval = max(0.05, once), float(cells[i, c.INTERVAL]) or dt
         cells[i, c.JITTER] += weight * (min(abs(dt - interval), 3.0 * interval) - cells[i, c.JITTER])
         cells[i, c.INTERVAL] = interval + weight * min(max(dt - interval, -0.5 * interval), interval)
-        run = cells[i, c.RUN] + 1.0 if v == cells[i, c.VALUE] else 0.0
+        run = cells[i, c.RUN] + 1.0 if v == exact[i, c.VALUE] else 0.0
         cells[i, c.MOVES] += max(0.02, once) * ((1.0 if run == 0.0 else 0.0) - cells[i, c.MOVES])
         if run == 0.0:
             cells[i, c.LONGEST] = max(cells[i, c.LONGEST], cells[i, c.RUN])
         cells[i, c.RUN] = run
     cells[i, c.LARGEST] = max(abs(v), 0.9999 * cells[i, c.LARGEST])
     cells[i, c.LOWEST] = min(v, cells[i, c.LOWEST]) if n > 0.0 else v
-    cells[i, c.VALUE] = v
-    cells[i, c.COUNT] = n + 1.0
+    exact[i, c.VALUE] = v
+    cells[i, c.COUNT] = n + 1.0 if n < _MANY else n + 1.0 - _MANY / 2.0
 
 
 @_hot
 def _floor(cells, i, once):  # type: ignore[no-untyped-def]
     """The deviation below which nothing is remarkable: given, relative (10 %, later 2 %), and that of counting."""
-    level = abs(cells[i, c.LEVEL])
+    level = abs(float(cells[i, c.LEVEL]))
     floor = max(cells[i, c.FLOOR], (0.02 + 0.08 * min(1.0, 100.0 * once)) * level)
     if cells[i, c.KIND] == c.DELTA:
         floor = max(floor, math.sqrt(max(level, 1.0)))
@@ -243,23 +246,23 @@ def _weigh(cells, i, r, lasting, half, floor, once, grown):  # type: ignore[no-u
 
 
 @_hot
-def _point(cells, i, t, dt, age, v):  # type: ignore[no-untyped-def]
+def _point(cells, exact, profile, days, i, t, dt, age, v):  # type: ignore[no-untyped-def]
     """Judge one value, then learn from it; `dt` in s since the last point, `age` in ns since the first.
 
     Returns centre, lower and upper bound (NaN during warm-up), what happened and the reason.
     """
-    _cadence(cells, i, dt, v)
-    n = cells[i, c.COUNT]
+    _cadence(cells, exact, i, dt, v)
+    n = float(cells[i, c.COUNT])
     once = 1.0 / n
     if n <= c.WARM_UP:
         cells[i, c.BUFFER + int(n) - 1] = v
         cells[i, c.RECENT] += (v - cells[i, c.RECENT]) * once
-        _hour(cells, i, t, v)
+        _hour(cells, profile, days, i, t, v)
         if n == c.WARM_UP:
             _begin(cells, i)
         return math.nan, math.nan, math.nan, 0, 0
-    daily = _daily(cells, i, t)
-    centre, best, slow = cells[i, c.LEVEL], cells[i, c.ERR_LEVEL], cells[i, c.LEVEL]
+    daily = _daily(cells, profile, days, i, t)
+    centre, best, slow = float(cells[i, c.LEVEL]), float(cells[i, c.ERR_LEVEL]), float(cells[i, c.LEVEL])
     if cells[i, c.ERR_FAST] < 0.5 * best:
         centre, best = cells[i, c.FAST], cells[i, c.ERR_FAST]
     if daily == daily and cells[i, c.ERR_DAILY] < 0.8 * best:
@@ -273,7 +276,7 @@ def _point(cells, i, t, dt, age, v):  # type: ignore[no-untyped-def]
     half = over if r >= 0.0 else under
     status, reason = _weigh(cells, i, r, v - slow, half, floor, once, age > _DAY)
     _adapt(cells, i, v, once, daily, half, floor)
-    _hour(cells, i, t, centre + min(max(r, -2.0 * half), 2.0 * half))
+    _hour(cells, profile, days, i, t, centre + min(max(r, -2.0 * half), 2.0 * half))
     if cells[i, c.AWAY] >= 30.0:  # this is how it is now: learn the new level
         cells[i, c.LIFT] += cells[i, c.RECENT] - daily if daily == daily else 0.0
         cells[i, c.LEVEL] = cells[i, c.FAST] = cells[i, c.RECENT]
@@ -307,20 +310,22 @@ def _silent(cells, times, clock, used, values, numbers, found):  # type: ignore[
     return found
 
 
+_STATE = types.NamedTuple(  # type: ignore[no-untyped-call]
+    (types.float32[:, ::1], types.float64[:, ::1], types.int64[:, ::1], types.float32[:, ::1], types.uint8[:, ::1]), c.State
+)
 _FOLD = types.int64(
-    types.float64[:, ::1], types.int64[:, ::1], types.int64[::1], types.int64, IN["int32"], IN["int64"], IN["float64"],
-    types.int64, types.float64[:, ::1], types.float64[:, ::1], types.int64[:, ::1],
+    _STATE, types.int64[::1], types.int64, IN["int32"], IN["int64"], IN["float64"], types.int64, types.float64[:, ::1],
+    types.float64[:, ::1], types.int64[:, ::1],
 )  # fmt: skip
 
 
 @njit(_FOLD, cache=True, nogil=True, error_model="numpy")
-def fold(cells, times, clock, used, slots, moments, points, received, band, values, numbers):  # type: ignore[no-untyped-def]
+def fold(state, clock, used, slots, moments, points, received, band, values, numbers):  # type: ignore[no-untyped-def]
     """Take points in order: judge, learn, and write findings.
 
     Args:
-        cells, times: the state, a row per slot (`cells.WIDTH` float64, `cells.TIMES` int64).
+        state, used: a row per slot, see `cells.State`; slots in use.
         clock: the last minute seen and the number of minute ticks, common to all series.
-        used: slots in use.
         slots, moments, points: slot, time (ns) and value of each point; a time not after the series' last, one that lies minutes
             ahead of the receipt (it would hide all that follow) and a value that is not finite are passed over.
         received: when the points were received (ns); the clock never runs ahead of it.
@@ -330,14 +335,14 @@ def fold(cells, times, clock, used, slots, moments, points, received, band, valu
     Returns:
         The number of findings.
     """
+    cells, exact, times, profile, days = state
     found = 0
     for i in range(len(slots)):
         t, v, slot = moments[i], points[i], slots[i]
         band[i, 0] = band[i, 1] = band[i, 2] = math.nan
         minute = min(t, received) // _MINUTE
         if minute > clock[0]:
-            clock[0] = minute
-            clock[1] += 1
+            clock[0], clock[1] = minute, clock[1] + 1
             found = _silent(cells, times, clock, used, values, numbers, found)
         last, lag = times[slot, c.LAST], received - t
         if t <= last:
@@ -353,16 +358,17 @@ def fold(cells, times, clock, used, slots, moments, points, received, band, valu
             times[slot, c.BORN] = last = t
         dt = (t - last) * 1e-9
         if cells[slot, c.KIND] == c.COUNTER:
-            raw, cells[slot, c.RAW] = cells[slot, c.RAW], v
+            raw, exact[slot, c.RAW] = exact[slot, c.RAW], v
             if dt == 0.0:
                 continue
             v = (v - raw if v >= raw else v) / dt
+        v = min(max(v, -_MOST), _MOST)
         if cells[slot, c.FIRING] == c.MISSING:
             cells[slot, c.FIRING] = cells[slot, c.STREAK] = cells[slot, c.SHORT] = cells[slot, c.LONG] = 0.0
             centre, lower, upper, status, reason = math.nan, math.nan, math.nan, c.RESOLVED, c.MISSING
-            cells[slot, c.VALUE] = v
+            exact[slot, c.VALUE] = v
         else:
-            centre, lower, upper, status, reason = _point(cells, slot, t, dt, t - times[slot, c.BORN], v)
+            centre, lower, upper, status, reason = _point(cells, exact, profile, days, slot, t, dt, t - times[slot, c.BORN], v)
         band[i, 0], band[i, 1], band[i, 2] = centre, lower, upper
         if abs(cells[slot, c.STREAK]) <= 1.0 and (status == c.FIRED or (status == 0 and cells[slot, c.FIRING] == 0.0)):
             times[slot, c.SINCE] = t

@@ -35,6 +35,9 @@ _FINER: Mapping[str, str] = {
     "statsd": "shorten the client's flush interval", "graphite": "shorten the sender's interval; its storage schema does not bind Ninefold",
     "sql": "poll more often: the query is incremental, so it costs an index look-up when nothing is new",
     "rest": "poll more often, with the cursor or If-Modified-Since so that an empty answer is cheap",
+    "influx": "set interval = \"10s\" and flush_interval = \"10s\" in telegraf.conf",
+    "mqtt": "let the device publish on change, or lower its telemetry period (teleperiod)",
+    "postgresql": "lower `every_s` of this source: the statistics views cost a few milliseconds",
     "netdata": "set `update every = 10` of the exporting connector",
 }  # fmt: skip
 _SOONER: Mapping[str, str] = {
@@ -46,6 +49,40 @@ _SOONER: Mapping[str, str] = {
     "syslog": "send by TCP or TLS without a disk-assisted queue in between",
     "splunk_hec": "lower the forwarder's batch interval", "elasticsearch": "lower flush_interval of the shipper",
     "loki": "lower batchwait of Promtail or Alloy to 1s",
+}  # fmt: skip
+_WHOLE: Mapping[str, str] = {
+    "remote_write": "raise queue_config.max_shards and capacity; Prometheus repeats from its WAL for two hours",
+    "scrape": "let Prometheus or an agent in agent mode remote_write: its WAL fills what a failed scrape or a restart leaves out",
+    "otlp": "give the collector's OTLP exporter sending_queue.storage (file_storage) and retry_on_failure",
+    "otlp_grpc": "give the collector's OTLP exporter sending_queue.storage (file_storage) and retry_on_failure",
+    "syslog": "send by TCP or TLS (RFC 5425) with a disk-assisted queue (rsyslog queue.type=LinkedList, queue.filename) in place of UDP",
+    "snmp": "send informs in place of traps: the device repeats an inform until it is acknowledged",
+    "statsd": "send by TCP, or aggregate in the client: UDP loses packets when it is busy",
+    "graphite": "send by TCP through a carbon-relay with a queue on disk in place of UDP",
+    "collectd_network": "use write_http in place of the network plug-in: UDP loses what nobody reads in time",
+    "collectd_http": "raise BufferSize of write_http and let collectd retry (its write queue, WriteQueueLimitHigh)",
+    "fluent_forward": "set require_ack_response and a buffer of type file in the forward output",
+    "loki": "switch on the write-ahead log of Promtail or Alloy (wal.enabled)",
+    "elasticsearch": "give the shipper a queue on disk (queue.disk of Beats, persistent queue of Logstash)",
+    "splunk_hec": "switch on indexer acknowledgement (useACK) in the forwarder",
+    "mqtt": "publish with QoS 1, so that the broker's persistent session keeps what comes while Ninefold restarts",
+    "nats": "publish to a JetStream stream: core NATS forgets what nobody hears", "kafka": "produce with acks=all and enable.idempotence",
+    "redis_streams": "raise MAXLEN of XADD so that entries are not trimmed before they are read",
+    "rabbitmq": "declare the queue durable (quorum) and publish with confirms",
+}  # fmt: skip
+_PAST: Mapping[str, str] = {
+    "remote_write": "read what Prometheus has kept (`promtool tsdb dump`, or /api/v1/query_range) and send it with its own times",
+    "scrape": "what was never scraped has no past; where a Prometheus scrapes the same targets, read its /api/v1/query_range",
+    "zabbix": "read history.get and trend.get of Zabbix' JSON-RPC API",
+    "jira": "read /rest/api/2/search with a JQL on `updated` by a `rest` source",
+    "servicenow": "read the Table API (/api/now/table/incident, by sys_updated_on) with a `rest` source",
+    "redmine": "read /issues.json?status_id=*&sort=updated_on with a `rest` source",
+    "request_tracker_feed": "begin the search of tickets earlier: Request Tracker keeps every transaction",
+    "sql": "begin the cursor of the query earlier: the table still has its past",
+    "rest": "begin the cursor earlier, as far as the product answers",
+    "elasticsearch": "read the index with a point in time and search_after", "loki": "read /loki/api/v1/query_range of the old Loki",
+    "splunk_hec": "export by /services/search/jobs/export", "influx": "export by /api/v2/query as CSV, or `influxd inspect export-lp`",
+    "kafka": "begin a new consumer group at the earliest offset", "graphite": "read the whisper files by /render?format=json",
 }  # fmt: skip
 _GENERAL: Mapping[str, str] = {
     "extraction": "use a webhook, a message queue or OTLP of the product, so that it speaks by itself",
@@ -70,8 +107,12 @@ def advice(kind: str, extraction: str, term: str) -> str:
         "frequency": _FINER,
         "delay": _SOONER,
         "late records": _SOONER,
+        "completeness": _WHOLE,
+        "history": _PAST,
     }
     found = special.get(term, {}).get(kind)
     if found is None and extraction in ("poll", "file") and term in ("frequency", "delay"):
         found = _STREAMS.get(kind)
+    if found is not None and term == "completeness":
+        found += "; and look into the quarantine for what it sends wrong"
     return found or _GENERAL[term]

@@ -14,6 +14,8 @@ from ninefold.catalogue.streams import Stream, distance
 from ninefold.model.severity import SEVERITIES
 
 _TIMES, _SCATTERS, _ROWS = 4.0, 6.0, 100
+_LITTLE, _ODD_SCATTERS, _LASTING, _DAY = 1.6, 4.0, 12, 288
+_RATIO, _ALIKE, _NEWEST, _AGREED, _FEW = 1.7, 2.0, 5, 13, 24
 _LAG_S, _AHEAD_S = 10.0, 2.0
 _KEYS, _AGAIN = 50, 0.2
 _MIX, _MIXED = 0.35, 300
@@ -37,37 +39,65 @@ class Verdict(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A detector, after how many bad windows in a row it fires, after how many good ones it recovers."""
+    """A detector, after how many bad windows in a row it fires, after how many good ones it recovers, and after how many more bad ones
+    what is bad may be taken as usual."""
 
     judge: Callable[[Stream, int], Verdict | None]
     fires: int
     recovers: int
+    relearns: int = 24
 
 
 def volume(stream: Stream, hour: int) -> Verdict | None:
-    """Rows a window, against the hour of the week or the recent level; four times more or less, and beyond the usual scatter.
+    """Rows a window, against the hour of the week or the recent level: four times more or less, and beyond the usual scatter; in an hour
+    that is known for two weeks also 1.6 times more or less through a whole hour, which finds a halving.
 
-    What the source did at this time of the day before is usual, too, until the hour of the week is known.
+    What the source did at this time of the day before is usual, too, until the hour of the week is known. The first window of rows after
+    an empty one, and the last before one, are rarely whole and not judged.
     """
+    if not stream.rows and stream.span() == 1:
+        return None
     stream.gathered += stream.rows
     stream.waiting += 1
     if stream.waiting < stream.span():
         return None
     rows, stream.gathered, waited, stream.waiting = stream.gathered / stream.waiting, 0, stream.waiting, 0
-    if not stream.windows or not rows or not stream.regular:
+    if not stream.windows or not rows or not stream.regular or (stream.idle and waited == 1):
         return None
-    value, usual = math.log(rows), stream.volume.usual(hour)
-    bad = False
-    if usual is not None:
-        off = abs(value - usual)
-        bad = off >= math.log(_TIMES) and off > _SCATTERS * stream.volume.scatter() and abs(rows - math.exp(usual)) * waited >= _ROWS
-        bad = bad and all(abs(value - other) >= math.log(_TIMES) for other in stream.volume.rhythm(hour))
-    (stream.volume.doubt if bad else stream.volume.learn)(value, hour)
-    if usual is None:
+    level = stream.volume
+    value, usual = math.log(rows), level.usual(hour)
+    far, scatter = abs(level.away(value, hour)), level.scatter(hour)
+    enough = 0.0 if usual is None else abs(rows - math.exp(usual)) * waited
+    bad = usual is not None and far >= math.log(_TIMES) and far > _SCATTERS * scatter and enough >= _ROWS
+    beside = level.beside(value, hour) if level.known(hour) else 0.0
+    odd = abs(beside) >= math.log(_LITTLE) and abs(beside) > _ODD_SCATTERS * scatter
+    step = (1 if beside > 0 else -1) if odd else 0
+    level.odd = level.odd + step if level.odd * step > 0 else step
+    bad = bad or (abs(level.odd) >= _LASTING and enough * _LASTING >= _ROWS)
+    explained = stream.strange > 0 or (stream.shift != 0 and abs(level.away(value - stream.shift, hour)) < math.log(_LITTLE))
+    if bad or odd:
+        level.doubt(value, hour)
+    else:
+        level.learn(value, hour, max(math.log(_LITTLE), _ODD_SCATTERS * scatter))
+    if usual is None or (bad and explained):  # by another rhythm, of which silence or cadence tells
         return None
     ratio, what = rows / math.exp(usual), ROWS[stream.signal]
     change = f"{ratio:.1f}x its usual" if ratio >= 1 else f"only {100 * ratio:.0f} % of its usual"
     return Verdict(bad, f"{math.exp(usual):,.0f} in 5 min", f"{rows:,.0f} in 5 min", f"{stream.source} sends {change} {what}")
+
+
+def cadence(stream: Stream, hour: int) -> Verdict | None:
+    """The newest five gaps against the usual one, of a source whose gaps are alike: it delivers more often, or more rarely."""
+    newest, known = stream.rhythm()
+    if len(newest) < _NEWEST or not stream.rows or known.weight < _FEW or not (usual := known.quantile(0.5)):
+        return None
+    newest, now, was = newest[-_NEWEST:], median(newest[-_NEWEST:]), span(float(f"{usual:.2g}"))
+    bad = not usual / _RATIO < now < usual * _RATIO and max(newest) <= _ALIKE * min(newest) and stream.regular
+    bad = bad and (known.quantile(0.75) or 0.0) <= _ALIKE * (known.quantile(0.25) or 0.0)
+    latest = median(newest[-2:])
+    stream.shift = 0.0 if usual / _RATIO < latest < usual * _RATIO else math.log(usual / max(latest, 1e-3))
+    text = f"{stream.source} sends {ROWS[stream.signal]} every {span(now)}, usually every {was}"
+    return Verdict(bad, f"every {was}", f"every {span(now)}", text)
 
 
 def lag(stream: Stream, hour: int) -> Verdict | None:
@@ -76,9 +106,9 @@ def lag(stream: Stream, hour: int) -> Verdict | None:
         return None
     value, usual = max(0.0, median(stream.sample)), stream.lag.usual(hour)
     rhythm = 2 * (stream.cadence.quantile(0.5) or 0.0)
-    bad = usual is not None and value > 4 * usual + rhythm + _LAG_S and value > usual + _SCATTERS * stream.lag.scatter()
-    if not bad:
-        stream.lag.learn(value, hour)
+    most = max([usual or 0.0, *stream.lag.rhythm(hour)])
+    bad = usual is not None and value > 4 * most + rhythm + _LAG_S and value > most + _SCATTERS * stream.lag.scatter(hour)
+    (stream.lag.doubt if bad else stream.lag.learn)(value, hour)
     if usual is None:
         return None
     text = f"{ROWS[stream.signal]} of {stream.source} arrive {span(value)} after they happened, usually {span(usual)}"
@@ -99,9 +129,8 @@ def repeats(stream: Stream, hour: int) -> Verdict | None:
     if stream.keys < _KEYS:
         return None
     share, usual = stream.again / stream.keys, stream.repeats.usual(hour)
-    bad = share > (usual or 0.0) + _AGAIN and usual is not None
-    if not bad:
-        stream.repeats.learn(share, hour)
+    bad = usual is not None and share > max([usual, *stream.repeats.rhythm(hour)]) + _AGAIN
+    (stream.repeats.doubt if bad else stream.repeats.learn)(share, hour)
     if usual is None:
         return None
     return Verdict(
@@ -120,8 +149,9 @@ def mix(stream: Stream, hour: int) -> Verdict | None:
     if sum(recent) < _MIXED or sum(stream.usual_mix) < _MIXED:
         return None
     off = distance(recent, stream.usual_mix)
+    stream.odd_mix = off > _MIX
     usual, now = _shares(stream.usual_mix, stream.signal), _shares(recent, stream.signal)
-    return Verdict(off > _MIX, usual, now, f"severities of {stream.source} are {now}, usually {usual}")
+    return Verdict(stream.odd_mix, usual, now, f"severities of {stream.source} are {now}, usually {usual}")
 
 
 def variety(stream: Stream, hour: int) -> Verdict | None:
@@ -140,19 +170,30 @@ def variety(stream: Stream, hour: int) -> Verdict | None:
 
 
 RULES: Mapping[str, Rule] = {
-    "volume": Rule(volume, 2, 2), "lag": Rule(lag, 2, 2), "skew": Rule(skew, 2, 2), "duplicates": Rule(repeats, 2, 2),
-    "severity": Rule(mix, 1, 2), "cardinality": Rule(variety, 1, 1),
+    "cadence": Rule(cadence, 1, 1, 1), "volume": Rule(volume, 2, 2), "lag": Rule(lag, 2, 2), "skew": Rule(skew, 2, 2),
+    "duplicates": Rule(repeats, 2, 2), "severity": Rule(mix, 1, 2), "cardinality": Rule(variety, 1, 1),
 }  # fmt: skip
 
 
-def relearn(stream: Stream, what: str, hour: int) -> bool:
-    """The new level has lasted: take it as usual from now on. False when nothing is learned: a wrong clock stays wrong."""
-    if what == "volume":
+def relearn(stream: Stream, what: str, hour: int, lasted: int) -> bool:
+    """The new level has lasted for so many windows: take it as usual from now on. False when nothing is learned: a wrong clock stays
+    wrong, a volume that contradicts a known hour is doubted for a day, a rhythm is new after 13 of 15 gaps."""
+    if what == "cadence":
+        newest, known = stream.rhythm()
+        usual = known.quantile(0.5) or 0.0
+        if sum(not usual / _RATIO < gap < usual * _RATIO for gap in newest) < _AGREED:
+            return False
+        stream.renew()
+        if stream.volume.doubted:
+            stream.volume.renew(hour)
+    elif what == "volume":
+        if stream.volume.known(hour) and lasted < _DAY:
+            return False
         stream.volume.renew(hour)
     elif what == "lag":
-        stream.lag.recent, stream.lag.season = [], {}
+        stream.lag.renew(hour)
     elif what == "duplicates":
-        stream.repeats.recent, stream.repeats.season = [], {}
+        stream.repeats.renew(hour)
     elif what == "severity":
         stream.usual_mix = [sum(column) for column in zip(*stream.recent_mix, strict=True)]
     else:

@@ -20,31 +20,35 @@ from ninefold.ground.clock import MINUTE, SECOND
 I64 = np.ndarray[Any, np.dtype[np.int64]]
 U64 = np.ndarray[Any, np.dtype[np.uint64]]
 
-WINDOW = 5 * MINUTE
+WINDOW, _HOUR_NS = 5 * MINUTE, 60 * MINUTE
 WEEK = 168
-_RECENT, _LEARNED, _SEASONS, _HOUR = 24, 6, 24, 12
+_RECENT, _LEARNED, _SEASONS, _HOUR, _MEANT = 24, 6, 24, 12, 24
 _STRANGE = 3
-_CLIP = math.log(2)
-_FOLLOWED, _GAPS = 8, 15
+_FOLLOWED, _GAPS, _VANISHED = 8, 15, 12
 _REMEMBERED = 1024
 _MIX_FADE = 0.98
 
 
 @dataclass(slots=True)
 class Level:
-    """What a measurement usually is: the median of the last 24 windows, and a mean for every hour of the week."""
+    """What a measurement usually is: the median of the last 24 windows, and a mean for every hour of the week.
+
+    `off` is how far the last 24 windows were from the mean of their hour, so that a level that changed for good keeps its season.
+    """
 
     recent: list[float] = field(default_factory=list)
     season: dict[int, list[float]] = field(default_factory=dict)
     """Hour of the week -> [mean, windows]."""
+    off: list[float] = field(default_factory=list)
     doubted: float = 0.0
     """The last value that was not as usual."""
+    odd: int = 0
+    """How many values in a row were a little strange, in one direction."""
 
     def usual(self, hour: int) -> float | None:
         """The expected value in an hour of the week; None while too little is known."""
-        mean, count = self.season.get(hour, (0.0, 0.0))
-        if count >= _SEASONS:
-            return mean
+        if self.known(hour):
+            return self.season[hour][0] + (median(self.off) if self.off else 0.0)
         return median(self.recent) if len(self.recent) >= _LEARNED else None
 
     def known(self, hour: int) -> bool:
@@ -61,41 +65,57 @@ class Level:
             found += [self.season[near % WEEK][0] for near in (hour - 25, hour - 24, hour - 23) if near % WEEK in self.season]
         return found
 
-    def scatter(self) -> float:
-        """How far recent values lie from their median, as a standard deviation."""
-        if len(self.recent) < 2:
-            return 0.0
-        middle = median(self.recent)
-        return 1.4826 * median(abs(value - middle) for value in self.recent)
+    def away(self, value: float, hour: int) -> float:
+        """How far a value is from the nearest one that would be usual, with its sign."""
+        usual = self.usual(hour)
+        near = [value - other for other in [*([] if usual is None else [usual]), *self.rhythm(hour)]]
+        return min(near, key=abs, default=0.0)
 
-    def learn(self, value: float, hour: int) -> None:
-        """Take a value."""
+    def beside(self, value: float, hour: int) -> float:
+        """How far a value is from the level of a known hour itself, as it was and as it lately is, with its sign."""
+        mean = self.season[hour][0]
+        return min(value - mean, value - mean - (median(self.off) if self.off else 0.0), key=abs)
+
+    def scatter(self, hour: int = -1) -> float:
+        """How far recent values lie from their median, in a known hour from the season, as a standard deviation."""
+        values = self.off if self.known(hour) else self.recent
+        if len(values) < 2:
+            return 0.0
+        middle = median(values)
+        return 1.4826 * median(abs(value - middle) for value in values)
+
+    def learn(self, value: float, hour: int, near: float = math.inf) -> None:
+        """Take a value that is usual; where it is not `near` what its hour of the week was, that hour is learned anew."""
         self.recent = [*self.recent, value][-_RECENT:]
+        mean, count = self.season.get(hour, (0.0, 0.0))
+        if count >= _HOUR and abs(value - mean) > near:
+            del self.season[hour]
+        elif count >= _HOUR:
+            self.off = [*self.off, value - mean][-_RECENT:]
         self._seasonal(value, hour)
 
     def doubt(self, value: float, hour: int) -> None:
-        """Take a logarithm that is not as usual: the hour of the week hears of it, but a known hour is moved only a little."""
+        """Take a value that is not as usual: an hour of the week that was hardly seen hears of it, others once it has lasted."""
         self.doubted = value
-        mean, count = self.season.get(hour, (0.0, 0.0))
-        self._seasonal(min(max(value, mean - _CLIP), mean + _CLIP) if count >= _HOUR else value, hour)
+        if self.season.get(hour, (0.0, 0.0))[1] < _HOUR:
+            self._seasonal(value, hour)
 
     def renew(self, hour: int) -> None:
-        """The doubted level has lasted: a known season moves with it, of an unknown one only a hint of each hour stays."""
-        self.recent = []
-        mean = self.season.get(hour, (0.0, 0.0))[0]
-        if self.known(hour):
-            self.season = {place: [old + self.doubted - mean, count] for place, (old, count) in self.season.items()}
-        else:
-            self.season = {place: [old, min(count, 1)] for place, (old, count) in self.season.items()}
+        """The doubted level has lasted: it is the recent one, and the season is as far off as it is here."""
+        self.recent = [self.doubted] * _LEARNED
+        mean, count = self.season.get(hour, (0.0, 0.0))
+        self.off = [self.doubted - mean] * _LEARNED if count >= _HOUR else []
 
     def _seasonal(self, value: float, hour: int) -> None:
         mean, count = self.season.get(hour, (0.0, 0.0))
-        self.season[hour] = [mean + (value - mean) / min(count + 1, 6 * 12), count + 1]
+        self.season[hour] = [mean + (value - mean) / min(count + 1, _MEANT), count + 1]
 
 
 @dataclass(slots=True)
 class Steps:
-    """A few series followed point by point: how far apart their points are, and how many are missing between them."""
+    """A few series followed point by point: how far apart their points are, and how many are missing between them.
+
+    One that is heard no more, while its source is, makes room for another."""
 
     last: dict[int, int] = field(default_factory=dict)
     gaps: dict[int, list[int]] = field(default_factory=dict)
@@ -104,6 +124,8 @@ class Steps:
     step: Spread = field(default_factory=Spread)
     off: Spread = field(default_factory=Spread)
     """How far (s) a gap is from the usual one of its series: the jitter."""
+    quiet: dict[int, int] = field(default_factory=dict)
+    """Windows in which the source spoke since the last point of a series."""
 
     def learn(self, series: U64, times: I64) -> None:
         """Take points in the order of their arrival."""
@@ -117,7 +139,28 @@ class Steps:
             for time in times[series == np.uint64(number)].tolist():
                 self._point(number, time)
 
+    def turn(self) -> None:
+        """A window in which the source spoke is over."""
+        allowed = max(_VANISHED, math.ceil(_VANISHED * (self.step.quantile(0.5) or 0.0) * SECOND / WINDOW))
+        for number in list(self.last):
+            self.quiet[number] = self.quiet.get(number, 0) + 1
+            if self.quiet[number] > allowed:
+                del self.last[number], self.quiet[number]
+                self.gaps.pop(number, None)
+
+    def lately(self) -> list[float]:
+        """The newest gaps (s) of the series followed, of each as many, the newest last."""
+        known = [gaps for gaps in self.gaps.values() if len(gaps) == _GAPS]
+        return [median(gaps[place] for gaps in known) / SECOND for place in range(_GAPS)] if known else []
+
+    def renew(self) -> None:
+        """The newest gaps are the usual ones from now on."""
+        self.step, self.off = Spread(), Spread()
+        for gap in self.lately():
+            self.step.add(gap)
+
     def _point(self, number: int, time: int) -> None:
+        self.quiet[number] = 0
         before = self.last[number]
         if time <= before:
             return
@@ -134,6 +177,41 @@ class Steps:
             self.off.add(abs(gap - (lacking + 1) * usual) / SECOND)
         self.step.add(gap / SECOND)
         self.gaps[number] = [*gaps, gap][-_GAPS:]
+
+
+@dataclass(slots=True)
+class Hours:
+    """In which hours of the week a source usually speaks, from the last four weeks; an hour not known is taken like the day before.
+
+    `waited` is how long (s) it has been quiet while it usually speaks. The first and the last hour of a time of work may begin late and
+    end early, so they count only once they and an hour more have passed without a word, and only where a word was always heard.
+    """
+
+    marks: bytearray = field(default_factory=lambda: bytearray(WEEK))
+    """Of every hour of the week four bits of weeks seen above four bits of weeks heard, the newest lowest."""
+    waited: float = 0.0
+
+    def quiet(self, hour: int) -> bool:
+        """Whether nothing is to be expected in an hour of the week."""
+        mark = self.marks[hour % WEEK] or self.marks[(hour - 24) % WEEK]
+        return mark > 0 and 2 * (mark & 15).bit_count() < (mark >> 4).bit_count()
+
+    def inner(self, hour: int) -> bool:
+        """Whether it speaks in an hour and in both beside it."""
+        return not (self.quiet(hour - 1) or self.quiet(hour) or self.quiet(hour + 1))
+
+    def over(self, hour: int, last: int, end: int) -> None:
+        """An hour of the week has ended at `end`, when the last word was at `last` (both ns)."""
+        if end - last >= 2 * _HOUR_NS and not self.inner(hour - 1) and self.marks[(hour - 1) % WEEK] & 0xEE == 0xEE:
+            self.waited += 3600  # an appointment was not kept: by now its own mark has a zero below three weeks that were heard
+        if self.inner(hour):
+            self.waited += min(3600, (end - last) / SECOND)
+        mark = self.marks[hour % WEEK]
+        self.marks[hour % WEEK] = (mark >> 4 << 1 | 1) % 16 << 4 | (mark % 16 << 1 | (end - last < _HOUR_NS)) % 16
+
+    def silent_s(self, last: int, at: int) -> float:
+        """How long (s) it has been quiet at `at` while it usually speaks."""
+        return self.waited + (min(at % _HOUR_NS, at - last) / SECOND if self.inner(at // _HOUR_NS % WEEK) else 0.0)
 
 
 @dataclass(slots=True)
@@ -167,11 +245,15 @@ class Stream:
     fresh: int = 0
     gathered: int = 0
     waiting: int = 0
+    idle: bool = True
+    """Nothing came in the window before."""
     volume: Level = field(default_factory=Level)
     lag: Level = field(default_factory=Level)
     repeats: Level = field(default_factory=Level)
     usual_mix: list[float] = field(default_factory=list)
     recent_mix: list[list[float]] = field(default_factory=list)
+    odd_mix: bool = False
+    """The recent mix is not as usual, and nothing is learned from it."""
     variety: Distinct = field(default_factory=Distinct)
     grown: list[int] = field(default_factory=list)
     """How many different series or templates were known at the end of each of the last 13 windows."""
@@ -179,19 +261,37 @@ class Stream:
     """Records are remembered whose key has only zeros above these bits: a sixteenth, and of more than 8,192 a window about 512."""
     remembered: list[set[int]] = field(default_factory=lambda: [set(), set()])
     steps: Steps = field(default_factory=Steps)
+    hours: Hours = field(default_factory=Hours)
+    expected: bool = True
+    """Not any more, once its silence was given up."""
+    gaps: list[float] = field(default_factory=list)
+    """The newest gaps between deliveries, in seconds."""
+    shift: float = 0.0
+    """The logarithm of how much more often than usually it came lately, while that is new."""
 
     @property
     def regular(self) -> bool:
-        """Whether it comes at a rhythm, so that silence and less of it mean something."""
+        """Whether it comes at a rhythm, so that silence and less of it mean something; nobody can tell within its first hour."""
         middle, rare = self.cadence.quantile(0.5), self.cadence.quantile(0.99)
-        return self.cadence.weight >= 12 and middle is not None and rare is not None and rare <= 12 * max(middle, 1.0)
+        return self._experienced and middle is not None and rare is not None and rare <= 12 * max(middle, 1.0)
+
+    @property
+    def _experienced(self) -> bool:
+        return self.cadence.weight >= 12 and self.last - self.first >= _HOUR_NS
 
     def limit_s(self) -> float | None:
-        """How long (s) it may be quiet before that is silence: learned from its own gaps. None while they are too few."""
+        """How long (s) it may be quiet, in hours in which it usually speaks, before that is silence: learned from its own gaps.
+
+        None while they are too few. After a silence it may be quiet twice as long as it was, until it comes as usual."""
         rare = self.cadence.quantile(0.99)
-        if rare is None or self.cadence.weight < 12:
+        if rare is None or not self._experienced:
             return None
-        return max(120.0, 4 * rare, 2 * self.longest) if self.regular else max(3600.0, 10 * rare, 4 * self.longest)
+        last = 2 * self.gaps[-1] if self.strange else 0.0
+        return max(last, 120.0, 4 * rare, 2 * self.longest) if self.regular else max(last, 3600.0, 10 * rare, 4 * self.longest)
+
+    def silent_s(self, at: int) -> float:
+        """How long (s) it has been quiet at `at` (ns) in hours in which it usually speaks."""
+        return self.hours.silent_s(self.last, at)
 
     def arrived(self, received: int, rows: int) -> None:
         """Rows came; a delivery is everything of one receipt."""
@@ -199,14 +299,30 @@ class Stream:
             gap = (received - self.last) / SECOND
             limit = self.limit_s()
             self.strange = self.strange + 1 if limit is not None and gap > limit else 0
+            self.gaps = [*self.gaps, gap][-_GAPS:]
             if not 0 < self.strange < _STRANGE:
                 self.cadence.add(gap)
                 self.longest = max(gap, self.longest * 0.999)
         if received > self.last or not self.deliveries:
             self.deliveries += 1
+            self.hours.waited, self.expected = 0.0, True
         self.last = max(self.last, received)
         self.rows += rows
         self.total += rows
+
+    def rhythm(self) -> tuple[list[float], Spread]:
+        """The newest gaps (s) and all of them: of the points of its series, where they are followed, else of its deliveries."""
+        newest = self.steps.lately()
+        return (newest, self.steps.step) if newest else (self.gaps, self.cadence)
+
+    def renew(self) -> None:
+        """The newest rhythm is the usual one from now on."""
+        if self.steps.lately():
+            self.steps.renew()
+        self.cadence = Spread()
+        for gap in self.gaps:
+            self.cadence.add(gap)
+        self.longest, self.strange, self.shift = max(self.gaps), 0, 0.0
 
     def timed(self, times: I64, received: int) -> None:
         """The times of sampled rows."""
@@ -234,9 +350,13 @@ class Stream:
         """Begin a new window; what detectors need is remembered."""
         self.windows += 1
         self.empty += self.rows == 0
+        self.idle = not self.rows
+        if self.rows and self.signal == "metric":
+            self.steps.turn()
         if self.mix:
             self.recent_mix = [*self.recent_mix, self.mix][-6:]
-            self.usual_mix = [old * _MIX_FADE + new for old, new in zip(self.usual_mix or [0.0] * len(self.mix), self.mix, strict=True)]
+            if not self.odd_mix:
+                self.usual_mix = [old * _MIX_FADE + new for old, new in zip(self.usual_mix or [0.0] * len(self.mix), self.mix, strict=True)]
         self.grown = [*self.grown, len(self.variety)][-13:]
         self.thin = 64 - min(24, max(4, (self.rows // 512).bit_length()))
         self.remembered = [self.remembered[1], set()]
@@ -245,26 +365,34 @@ class Stream:
     def state(self) -> dict[str, Any]:
         """Everything, as plain data."""
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return kept | {"variety": self.variety.state(), "remembered": [sorted(keys) for keys in self.remembered]}
+        return kept | {
+            "variety": self.variety.state(),
+            "remembered": [sorted(keys) for keys in self.remembered],
+            "hours": [self.hours.marks.hex(), self.hours.waited],
+        }
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Stream:
         """Continue from what orjson made of a state."""
         steps = state["steps"]
+        marks, waited = state.get("hours", ("", 0.0))
         made = {
+            "hours": Hours(bytearray.fromhex(marks) or bytearray(WEEK), waited),
             "cadence": Spread.of(state["cadence"]), "delay": Spread.of(state["delay"]), "variety": Distinct(**state["variety"]),
             "remembered": [set(keys) for keys in state["remembered"]],
             **{name: _level(state[name]) for name in ("volume", "lag", "repeats")},
             "steps": Steps(
                 {int(k): v for k, v in steps["last"].items()}, {int(k): v for k, v in steps["gaps"].items()}, steps["points"],
                 steps["missing"], Spread.of(steps["step"]), Spread.of(steps["off"]),
+                {int(k): v for k, v in steps.get("quiet", {}).items()},
             ),
         }  # fmt: skip
         return cls(**{**state, **made})
 
 
 def _level(state: dict[str, Any]) -> Level:
-    return Level(state["recent"], {int(hour): value for hour, value in state["season"].items()}, state.get("doubted", 0.0))
+    season = {int(hour): value for hour, value in state["season"].items()}
+    return Level(state["recent"], season, state.get("off", []), state.get("doubted", 0.0), state.get("odd", 0))
 
 
 def distance(one: Sequence[float], other: Sequence[float]) -> float:

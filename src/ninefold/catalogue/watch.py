@@ -31,8 +31,8 @@ OWN = "ninefold"
 _VERSION = 1
 _AWAY, _LOOK = 2 * MINUTE, 15 * SECOND
 _SETTLED = 60 * MINUTE
-_RELEARN = 24
-_FORGET = 7 * 24 * 60 * MINUTE
+_GIVEN_UP, _FORGET = 7 * 24 * 60 * MINUTE, 40 * 24 * 60 * MINUTE
+"""A silence is over after a week, nobody expects the source any more; a source is forgotten after longer than a monthly export is quiet."""
 _STREAMS, _MODELS = 5000, 64
 """Streams that are watched (beyond, new ones are not), and models of one source (beyond, records are of the type ``other``)."""
 _HOUR = 60 * MINUTE
@@ -185,6 +185,10 @@ class SourceWatch:
             for what, rule in RULES.items():
                 if (verdict := rule.judge(stream, hour)) is not None:
                     rows += self._judged(stream, what, verdict, at)
+            if not stream.rows and stream.span() == 1:
+                self._undoubted(stream)
+            if at % _HOUR == 0:
+                stream.hours.over((at - 1) // _HOUR % 168, stream.last, at)
             stream.turn()
         for model in self._models.values():
             if changes := model.close(at):
@@ -193,6 +197,13 @@ class SourceWatch:
             if episode.what.startswith("fields") and at - episode.since >= _SETTLED:
                 rows.append(drift_event(self._episodes.pop(key), at, firing=False, text=f"{episode.text}; taken as its model now"))
         return rows
+
+    def _undoubted(self, stream: Stream) -> None:
+        """What was bad in the last window of rows only, was bad because that was not a whole one."""
+        for what in RULES:
+            episode = self._episodes.get((stream.source, stream.signal, what))
+            if episode is not None and not episode.fired:
+                del self._episodes[stream.source, stream.signal, what]
 
     def _judged(self, stream: Stream, what: str, verdict: Verdict, at: int) -> list[dict[str, Any]]:
         key, rule = (stream.source, stream.signal, what), RULES[what]
@@ -205,7 +216,8 @@ class SourceWatch:
             if not episode.fired and episode.bad >= rule.fires:
                 episode.fired = True
                 return [drift_event(episode, at, firing=True)]
-            if episode.bad >= rule.fires + _RELEARN and detectors.relearn(stream, what, at // _HOUR % 168):
+            lasted = episode.bad - rule.fires
+            if lasted >= rule.relearns and detectors.relearn(stream, what, at // _HOUR % 168, lasted):
                 return [drift_event(self._episodes.pop(key), at, firing=False, text=f"{verdict.text}; this is taken as usual now")]
             return []
         if episode is None:
@@ -237,7 +249,11 @@ class SourceWatch:
             place = (*key, "silence")
             if at - stream.last > _FORGET:
                 rows += self._forgotten(key, at)
-            elif limit is not None and quiet > limit and place not in self._episodes:
+            elif place in self._episodes:
+                if at - stream.last > _GIVEN_UP:
+                    stream.expected = False
+                    rows.append(drift_event(self._episodes.pop(place), at, firing=False, text=f"{stream.source} is not expected any more"))
+            elif limit is not None and stream.expected and quiet > limit and stream.silent_s(at) > limit:
                 usual = span(float(f"{stream.cadence.quantile(0.5) or 0.0:.2g}"))
                 text = f"{stream.source} has sent no {detectors.ROWS[stream.signal]} for {span(quiet)}, usually every {usual}"
                 found = self._episodes[place] = Episode(
@@ -247,7 +263,7 @@ class SourceWatch:
         return rows
 
     def _forgotten(self, key: tuple[str, str], at: int) -> list[dict[str, Any]]:
-        """A stream that has been quiet for a week is not expected any more."""
+        """A stream that has been quiet for longer than a month."""
         source, signal = key
         del self._streams[key]
         for model in [

@@ -5,6 +5,7 @@ What they run is imported when they run: the other commands answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,8 @@ def check(config: ConfigFile = None, data: DataFolder = None) -> None:
 
 
 def _running() -> ModuleType:
+    # Arrow's own allocator keeps what a busy time needed; the system's gives it back (`Telemetry.trim`).
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with _WithoutPandas():
         import pyarrow
 

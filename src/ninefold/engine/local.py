@@ -17,7 +17,8 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ninefold.ground.errors import BadData, NinefoldError, Unavailable
+from ninefold.engine.snapshots import Snapshots
+from ninefold.ground.errors import NinefoldError, Unavailable
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.model.signal import Batch, quarantine, to_ipc
@@ -245,6 +246,9 @@ class StoreWriter(Follower):
 class TechniqueRunner(Follower):
     """Feeds every technique and commits position, state and findings in one transaction: nothing is found twice or not at all.
 
+    A state so large that it is kept in parts is written less often than findings come. Those are then committed alone, with how far
+    they go; after a crash what lies before is processed once more for the state's sake, and its findings, being the same, are dropped.
+
     `watermark` is the latest event time seen (ns), never ahead of the time of receipt.
     """
 
@@ -254,21 +258,19 @@ class TechniqueRunner(Follower):
         super().__init__("techniques", journal, meter)
         self.techniques, self._normalise, self._commit_s = list(techniques), normalise, commit_s
         self.watermark = 0
+        self._snapshots = Snapshots(journal, self.name)
+        self._told_by = f"{self.name}.told"
+        self._told = 0
+        """Findings of batches up to this position are in the journal."""
         self._outputs: list[Batch] = []
-        self._dirty_since = 0.0
+        self._dirty_since = self._told_at = 0.0
         self._found = meter.counter("ninefold_techniques_sent_total", "Rows put out, by technique.")
         self._cpu = meter.counter("ninefold_techniques_cpu_seconds_total", "CPU time, by technique.")
 
     def begin(self) -> int:
         """Restore every technique from the state committed with the position."""
-        state = self.journal.state(self.name)
-        parts = _unpack(state) if state else {}
-        for technique in self.techniques:
-            try:
-                technique.restore(parts.get(technique.name, b""))
-            except BadData as error:
-                _log.warning("the technique %s learns afresh: %s", technique.name, error)
-                technique.restore(b"")
+        self._snapshots.restore(self.techniques)
+        self._told = self.journal.position(self._told_by)
         self._outputs, self._dirty_since = [], 0.0
         return self.journal.position(self.name)
 
@@ -278,33 +280,51 @@ class TechniqueRunner(Follower):
             for normal in self._normalise(batch):
                 self._watch(normal)
                 for technique in self.techniques:
-                    if normal.signal not in technique.signals:
-                        continue
-                    started = time.thread_time()
-                    found = technique.process(normal)
-                    self._cpu.add(time.thread_time() - started, technique=technique.name)
-                    for output in found:
-                        self._found.add(output.rows.num_rows, technique=technique.name, signal=output.signal)
-                    self._outputs += found
+                    if normal.signal in technique.signals:
+                        self._process(technique, normal, again=batch.position <= self._told)
             self.position = batch.position
         self._dirty_since = self._dirty_since or time.monotonic()
-        dirty_s = time.monotonic() - self._dirty_since
-        if dirty_s > self._commit_s or (self._outputs and dirty_s > 0.2):
+        now_s = time.monotonic()
+        if now_s - self._dirty_since > self._commit_s:
             self.settle()
+        elif self._outputs and now_s - max(self._dirty_since, self._told_at) > 0.2:
+            self._tell()
 
     def idle(self) -> None:
-        """Nothing to read: let findings go at once, and the state when it has been dirty for a second."""
-        if self._outputs or (self._dirty_since and (self._stop.is_set() or time.monotonic() - self._dirty_since > 1.0)):
+        """Nothing to read: let findings go at once, and the state when it has been dirty for a second, a large one for longer."""
+        dirty_s = time.monotonic() - self._dirty_since if self._dirty_since else 0.0
+        if self._dirty_since and (self._stop.is_set() or dirty_s > (self._commit_s if self._snapshots.parts else 1.0)):
             self.settle()
+        elif self._outputs:
+            self._tell()
 
     def settle(self) -> None:
         """State, position and findings in one transaction."""
         started = time.monotonic()
-        state = _pack({technique.name: technique.snapshot() for technique in self.techniques})
+        state = self._snapshots.write(self.techniques)
         self.journal.commit(self.name, self.position, state, self._outputs).result()
+        self._snapshots.written()
         self._outputs, self._dirty_since = [], 0.0
         # A large state is written less often, so that snapshots stay below a twentieth of the time.
         self._commit_s = max(5.0, 20 * (time.monotonic() - started))
+
+    def _tell(self) -> None:
+        """Findings in one transaction with how far they go; a small state goes with them."""
+        if not self._snapshots.parts:
+            self.settle()
+            return
+        self.journal.commit(self._told_by, self.position, None, self._outputs).result()
+        self._outputs, self._told, self._told_at = [], self.position, time.monotonic()
+
+    def _process(self, technique: Technique, batch: Batch, *, again: bool) -> None:
+        started = time.thread_time()
+        found = technique.process(batch)
+        self._cpu.add(time.thread_time() - started, technique=technique.name)
+        if again:
+            return
+        for output in found:
+            self._found.add(output.rows.num_rows, technique=technique.name, signal=output.signal)
+        self._outputs += found
 
     def _watch(self, batch: Batch) -> None:
         if "time" in batch.rows.schema.names and batch.signal != "relation" and batch.rows.num_rows:
@@ -359,17 +379,3 @@ class EventFollower(Follower):
         if self.position > self._committed:
             self.journal.commit(self.name, self.position).result()
             self._committed = self.position
-
-
-def _pack(parts: dict[str, bytes]) -> bytes:
-    table = pa.table({"name": pa.array(list(parts), pa.string()), "state": pa.array(list(parts.values()), pa.large_binary())})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def _unpack(blob: bytes) -> dict[str, bytes]:
-    with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
-        table = reader.read_all()
-    return dict(zip(table.column("name").to_pylist(), table.column("state").to_pylist(), strict=True))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -117,11 +118,19 @@ def batch_of(signal: str, source: str, received: int, rows: Sequence[Mapping[str
             default: Any = source if column.name == "source" else received
             values = [row.get(column.name, default) for row in rows]
         elif pa.types.is_map(column.type):
-            values = [list(row.get(column.name, {}).items()) for row in rows]
+            columns.append(_maps([row.get(column.name, {}) for row in rows]))
+            continue
         else:
             values = [row.get(column.name, _EMPTY.get(column.type, 0)) for row in rows]
         columns.append(pa.array(values, column.type))
     return Batch(signal, source, received, pa.RecordBatch.from_arrays(columns, schema=schema))
+
+
+def _maps(maps: Sequence[Mapping[str, str]]) -> pa.MapArray:
+    """A column of maps: their keys and values in two flat columns, which spares a tuple for each pair."""
+    offsets = pa.array(accumulate(map(len, maps), initial=0), pa.int32())
+    keys = pa.array([key for one in maps for key in one], pa.string())
+    return pa.MapArray.from_arrays(offsets, keys, pa.array([value for one in maps for value in one.values()], pa.string()), MAP)
 
 
 _EMPTY: dict[pa.DataType, Any] = {pa.string(): "", pa.binary(): b"", _INDEXES: [], _COUNTS: []}

@@ -9,7 +9,8 @@ import numpy as np
 import promql_parser as parser
 
 from ninefold.ground.errors import BadData
-from ninefold.promql import bounds, functions, windows
+from ninefold.promql import bounds, functions, histograms, rolled, windows
+from ninefold.promql.histograms import Part
 from ninefold.promql.matrix import F64, I64, Grid, Samples, Value, Vector, filled
 from ninefold.promql.operators import Matching, aggregate, binary
 from ninefold.promql.select import Selector, matches_of
@@ -43,6 +44,7 @@ class Evaluation:
 
     def __init__(self, selector: Selector, grid: Grid) -> None:
         self._selector, self._whole = selector, grid
+        self._part: Part = ""
 
     def evaluate(self, node: Any, grid: Grid | None = None) -> Value:
         """The value of an expression on a grid (the query's by default).
@@ -77,7 +79,7 @@ class Evaluation:
     def _instant(self, node: Any, grid: Grid, when: bool = False) -> Vector:
         """The newest living sample of each series at each step, or (`when`) its time in epoch seconds."""
         at = self._moved(node, grid)
-        samples = self._selector.samples(matches_of(node), int(at.min()) - LOOKBACK_MS, int(at.max()))
+        samples = self._selector.samples(matches_of(node), int(at.min()) - LOOKBACK_MS, int(at.max()), part=self._part)
         if not len(samples.times):
             return Vector.empty(len(grid.times))
         bounds.affordable(len(samples.labels), len(at))
@@ -97,13 +99,14 @@ class Evaluation:
             times = np.full(len(times), ends[kind] if kind in ends else round(node.at.at.timestamp() * 1000), np.int64)
         return times - (_milliseconds(node.offset) if node.offset is not None else 0)
 
-    def _range(self, node: Any, grid: Grid, parameters: list[F64]) -> windows.Windows:
+    def _range(self, node: Any, grid: Grid, parameters: list[F64], want: rolled.Want = "last") -> windows.Windows:
         if isinstance(node, parser.ParenExpr):
-            return self._range(node.expr, grid, parameters)
+            return self._range(node.expr, grid, parameters, want)
         length = _milliseconds(node.range)
         if isinstance(node, parser.MatrixSelector):
             at = self._moved(node.vector_selector, grid)
-            samples = self._selector.samples(matches_of(node.vector_selector), int(at.min()) - length, int(at.max())).living()
+            begin, end = int(at.min()) - length, int(at.max())
+            samples = self._selector.samples(matches_of(node.vector_selector), begin, end, want, self._part).living()
         else:
             at = self._moved(node, grid)
             samples = self._inner(node, int(at.min()) - length, int(at.max()))
@@ -132,6 +135,8 @@ class Evaluation:
             raise BadData(f"the parameter of {node.op} is a number or a text")
         labels = tuple(node.modifier.labels) if node.modifier else ()
         by = node.modifier is None or str(node.modifier.type).endswith("By")
+        if self._part == "buckets":
+            labels = (*labels, "le") if by else tuple(label for label in labels if label != "le")
         return aggregate(str(node.op), vector, by, labels, parameter)
 
     def _call(self, node: Any, grid: Grid) -> Value:
@@ -139,7 +144,7 @@ class Evaluation:
         if name in windows.FUNCTIONS:
             ranges = [a for a in arguments if _is_range(a)]
             parameters = [self._scalar(a, grid) for a in arguments if not _is_range(a)]
-            return windows.apply(name, self._range(ranges[0], grid, parameters))
+            return windows.apply(name, self._range(ranges[0], grid, parameters, rolled.WANTS.get(name, "last")))
         if name == "absent_over_time":
             found = windows.apply("present_over_time", self._range(arguments[0], grid, []))
             return functions.absent(_equal_labels(arguments[0]), found.present.reshape(-1, len(grid.times)))
@@ -166,8 +171,15 @@ class Evaluation:
             return self._instant(arguments[0], grid, when=True)
         texts = [str(a.val) for a in arguments if isinstance(a, parser.StringLiteral)]
         if name == "histogram_quantile":
-            vector = functions.as_vector(self.evaluate(arguments[1], grid), name)
+            native = functions.as_vector(self._of_histograms(arguments[1], grid, "buckets"), name)
+            vector = native if native.labels else functions.as_vector(self.evaluate(arguments[1], grid), name)
             return functions.histogram_quantile(self._scalar(arguments[0], grid), vector)
+        if name in histograms.PARTS:
+            vector = functions.as_vector(self._of_histograms(arguments[0], grid, histograms.PARTS[name]), name)
+            return vector.with_values(vector.values)
+        if name == "histogram_avg":
+            total, number = (self._of_histograms(arguments[0], grid, part) for part in histograms.AVERAGE)
+            return binary("/", total, number, Matching(), False)
         if not arguments:
             raise BadData(f"the function {name} is not supported")
         vector = functions.as_vector(self.evaluate(arguments[0], grid), name)
@@ -185,6 +197,14 @@ class Evaluation:
             case "sort" | "sort_desc":
                 return functions.ordered(vector, name == "sort_desc")
         raise BadData(f"the function {name} is not supported")
+
+    def _of_histograms(self, node: Any, grid: Grid, part: Part) -> Value:
+        """The value of an expression over a part of the native histograms that it selects."""
+        before, self._part = self._part, part
+        try:
+            return self.evaluate(node, grid)
+        finally:
+            self._part = before
 
     def _scalar(self, node: Any, grid: Grid) -> F64:
         return self._number(self.evaluate(node, grid))

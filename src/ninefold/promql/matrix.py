@@ -39,12 +39,16 @@ class Grid:
 
 @dataclass
 class Samples:
-    """Stored samples of some series, one series behind the other, each in time order; series i owns ``edges[i]:edges[i + 1]``."""
+    """Stored samples of some series, one series behind the other, each in time order; series i owns ``edges[i]:edges[i + 1]``.
+
+    `weights` are how many samples each stands for; None: one each.
+    """
 
     labels: list[Labels]
     times: I64
     values: F64
     edges: I64
+    weights: F64 | None = None
 
     @cached_property
     def owner(self) -> I64:
@@ -62,7 +66,8 @@ class Samples:
             return self
         keep = ~self.stale
         counts = np.bincount(self.owner[keep], minlength=len(self.labels))
-        return Samples(self.labels, self.times[keep], self.values[keep], np.concatenate(([0], np.cumsum(counts))))
+        weights = None if self.weights is None else self.weights[keep]
+        return Samples(self.labels, self.times[keep], self.values[keep], np.concatenate(([0], np.cumsum(counts))), weights)
 
     def up_to(self, times: I64) -> I64:
         """For every series (rows) and time (columns): the index behind the last sample at or before it."""

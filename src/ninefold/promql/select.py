@@ -13,6 +13,8 @@ from promql_parser import MatchOp
 
 from ninefold.ground.errors import BadData
 from ninefold.plugin import Store
+from ninefold.promql import histograms, rolled
+from ninefold.promql.histograms import Part
 from ninefold.promql.matrix import NAME, Labels, Samples
 
 SAMPLES = 20_000_000
@@ -50,10 +52,16 @@ def matches_of(selector: Any) -> list[Match]:
 
 
 class Selector:
-    """Reads series and samples of one store."""
+    """Reads series and samples of one store.
+
+    Attributes:
+        store: it.
+        warnings: what whoever asked should know about what was read.
+    """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
+        self.warnings: list[str] = []
 
     def series(self, wanted: Sequence[Sequence[Match]], begin: int = 0, end: int = 0) -> list[tuple[int, Labels]]:
         """Series that fulfil all conditions of any of the groups in `wanted` (all series when there is none), as (id, labels).
@@ -64,7 +72,7 @@ class Selector:
             BadData: a regular expression is wrong, or more series match than one query may touch.
         """
         where, parameters = _where(wanted, begin, end)
-        found = self._store.query(f"SELECT series, name, attributes FROM series WHERE {where} LIMIT {_SERIES + 1}", parameters)  # noqa: S608 - parameters
+        found = self.store.query(f"SELECT series, name, attributes FROM series WHERE {where} LIMIT {_SERIES + 1}", parameters)  # noqa: S608 - parameters
         if found.num_rows > _SERIES:
             raise BadData(f"more than {_SERIES:,} series match; narrow the selector")
         rows = zip(found["series"].to_pylist(), found["name"].to_pylist(), found["attributes"].to_pylist(), strict=True)
@@ -73,25 +81,28 @@ class Selector:
     def label_names(self, wanted: Sequence[Sequence[Match]], begin: int = 0, end: int = 0) -> list[str]:
         """The names of all labels of the series that `series` would find, however many they are."""
         where, parameters = _where(wanted, begin, end)
-        found = self._store.query(f"SELECT DISTINCT arrayJoin(mapKeys(attributes)) AS name FROM series WHERE {where}", parameters)  # noqa: S608 - parameters
+        found = self.store.query(f"SELECT DISTINCT arrayJoin(mapKeys(attributes)) AS name FROM series WHERE {where}", parameters)  # noqa: S608 - parameters
         return sorted({NAME, *(_OTHER.sub("_", name) for name in found["name"].to_pylist())})
 
     def label_values(self, label: str, wanted: Sequence[Sequence[Match]], begin: int = 0, end: int = 0) -> list[str]:
         """All values of a label of the series that `series` would find, however many they are."""
         where, parameters = _where(wanted, begin, end)
         value = _NAME_SQL if label == NAME else _LABEL_SQL.replace("{l}", "{label:String}")
-        found = self._store.query(f"SELECT DISTINCT {value} AS word FROM series WHERE {where}", {**parameters, "label": label})  # noqa: S608 - parameters
+        found = self.store.query(f"SELECT DISTINCT {value} AS word FROM series WHERE {where}", {**parameters, "label": label})  # noqa: S608 - parameters
         return sorted(word for word in found["word"].to_pylist() if word)
 
-    def samples(self, wanted: Sequence[Match], begin: int, end: int) -> Samples:
-        """The samples of the matching series after `begin` and up to `end` (ms).
+    def samples(self, wanted: Sequence[Match], begin: int, end: int, want: rolled.Want = "last", part: Part = "") -> Samples:
+        """The samples of the matching series after `begin` and up to `end` (ms); `want` of a roll-up where they are no longer kept; or
+        a `part` of their native histograms.
 
         Raises:
-            BadData: as `series`, or there are more samples than one query may load.
+            BadData: as `series`, or there are more samples than one query may load, or there are native histograms in their place.
         """
         known = self.series([wanted])
+        if part:
+            return histograms.read(self.store, dict(known), begin, end, part)
         parameters: dict[str, Any] = {"ids": [series for series, _ in known]}
-        found = self._store.query(
+        found = self.store.query(
             "SELECT series, intDiv(toUnixTimestamp64Nano(time), 1000000) AS at, value FROM metric "  # noqa: S608 - parameters
             f"WHERE series IN {{ids:Array(UInt64)}} AND {_between(begin, end, parameters)} ORDER BY series, time LIMIT {SAMPLES + 1}",
             parameters,
@@ -101,9 +112,16 @@ class Selector:
         owner, times, values = (found[name].to_numpy() for name in ("series", "at", "value"))
         once = np.append((np.diff(owner) != 0) | (np.diff(times) != 0), True)[: len(owner)]
         owner, times, values = owner[once], times[once].astype(np.int64), values[once]
-        starts = np.flatnonzero(np.append(True, np.diff(owner) != 0)[: len(owner)])
-        labels = dict(known)
-        return Samples([labels[int(series)] for series in owner[starts]], times, values, np.append(starts, len(owner)).astype(np.int64))
+        raw = rolled.Points(owner, times, values, np.ones(len(owner)))
+        points = rolled.complete(self.store, parameters["ids"], raw, begin, end, want, SAMPLES)
+        if points is not raw and rolled.WARNING not in self.warnings:
+            self.warnings.append(rolled.WARNING)
+        if not len(points.owner) and histograms.exist(self.store, parameters["ids"], begin, end):
+            raise BadData(f"{known[0][1].get(NAME, '')} is a native histogram; ask histogram_quantile(), _count(), _sum() or _avg() of it")
+        starts = np.flatnonzero(np.append(True, np.diff(points.owner) != 0)[: len(points.owner)])
+        edges = np.append(starts, len(points.owner)).astype(np.int64)
+        labels, weights = dict(known), None if points is raw else points.weights
+        return Samples([labels[int(series)] for series in points.owner[starts]], points.times, points.values, edges, weights)
 
 
 def labels_of(name: str, attributes: Any) -> Labels:

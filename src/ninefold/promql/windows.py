@@ -136,9 +136,19 @@ def quantile(share: float, values: F64) -> float:
     return float(ordered[low] * (1 - weight) + ordered[high] * weight) if weight else float(ordered[low])
 
 
+def _total(windows: Windows) -> tuple[F64, Mask]:
+    values, weights = windows.samples.values, windows.samples.weights
+    return windows.reduce(np.add, values if weights is None else values * weights)
+
+
+def _number(windows: Windows) -> tuple[F64, Mask]:
+    weights = windows.samples.weights
+    return (windows.count.astype(np.float64), windows.count > 0) if weights is None else windows.reduce(np.add, weights)
+
+
 def _average(windows: Windows) -> tuple[F64, Mask]:
-    total, present = windows.reduce(np.add, windows.samples.values)
-    return np.where(present, total / np.maximum(windows.count, 1), 0.0), present
+    (total, present), (number, _) = _total(windows), _number(windows)
+    return np.divide(total, number, out=np.zeros(total.shape), where=present), present
 
 
 def _predict(windows: Windows) -> tuple[F64, Mask]:
@@ -159,11 +169,11 @@ FUNCTIONS: dict[str, Compute] = {
     "predict_linear": _predict,
     "changes": lambda w: _changes(w, resets=False),
     "resets": lambda w: _changes(w, resets=True),
-    "sum_over_time": lambda w: w.reduce(np.add, w.samples.values),
+    "sum_over_time": _total,
     "avg_over_time": _average,
     "min_over_time": lambda w: w.reduce(np.fmin, w.samples.values),
     "max_over_time": lambda w: w.reduce(np.fmax, w.samples.values),
-    "count_over_time": lambda w: (w.count.astype(np.float64), w.count > 0),
+    "count_over_time": _number,
     "last_over_time": lambda w: w.at(w.high - 1)[::2],
     "first_over_time": lambda w: w.at(w.low)[::2],
     "present_over_time": lambda w: (np.ones(w.count.shape), w.count > 0),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from ninefold.ground.errors import Unavailable
 from ninefold.model.signal import Batch
@@ -12,17 +13,23 @@ from ninefold.plugin import Emit
 LONGEST_WAIT_S = 5.0
 
 
-async def deliver(emit: Emit, batches: Sequence[Batch], meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+async def deliver(
+    emit: Emit,
+    batches: Sequence[Batch],
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
+    keep: Mapping[str, Any] | None = None,
+) -> None:
     """Return once the batches are durable. While the journal is full they are offered again and again.
 
     Args:
         emit: hands batches to the journal.
         batches: what to hand over; nothing is done when there are none.
         meanwhile: called before each wait, to tell a broker that its messages are still being worked on.
+        keep: the source's position behind them, kept in the same transaction; None where somebody else knows how far it came.
     """
-    while batches:
+    while batches or keep is not None:
         try:
-            return await emit(batches)
+            return await (emit(batches) if keep is None else emit(batches, keep))
         except Unavailable as error:
             if meanwhile is not None:
                 await meanwhile()

@@ -5,12 +5,13 @@
 * ``log``: lines of text become log records, a stack trace with the line it belongs to; the time at the head of a line is its time.
 * ``jsonl`` and ``csv``: with a ``mapping`` (see webhooks) each row becomes an event, without one a log record.
 * ``metrics``: CSV with a time column and either the columns ``name`` and ``value`` or one column a metric; text columns are labels.
+* ``postgresql``: PostgreSQL's own log, ``jsonlog`` or ``csvlog`` (see [postgresql_log](postgresql_log.md)).
 * ``parquet``: each row as with ``csv``; a file whose name ends with ``.parquet`` and whose format is ``metrics`` is read as metrics.
   A Parquet file is read once it is complete, row group by row group.
 
 Files that end with ``.gz`` are read decompressed. Rotation is followed: a renamed file is read to its end first; one that was copied
 and cut (``copytruncate``) is finished from its copy; what was rotated and compressed while Ninefold was down is found again. The place in
-each file is kept once everything before it is durable, so after a crash a few rows may come again and none is missing. What cannot be
+each file is kept in one transaction with the rows before it, so after a crash none is missing and none comes twice. What cannot be
 read is in quarantine, and reading goes on behind it.
 
 A time without a zone is one of ``timezone``, by default of this machine; events with a mapping read it as UTC, as do files that are sent.
@@ -37,14 +38,17 @@ from ninefold.model.signal import Decoded, quarantine
 from ninefold.plugin import Asked, Door, Emit, Lent, Reached, Source, Strict
 from ninefold.sources.delivery import deliver
 from ninefold.sources.parquet import Parquet
+from ninefold.sources.postgresql_log import PostgresqlLog
 from ninefold.sources.tables import CsvParser, JsonLinesParser, MetricsParser
 from ninefold.sources.tailing import BLOCK_BYTES, LONGEST_RECORD, Parser, Place, Tail, find, open_file, places
 from ninefold.sources.text import TextParser
 from ninefold.sources.wall_time import checked_zone, zone_of
 
-FileFormat = Literal["csv", "jsonl", "log", "metrics", "parquet"]
-_TEXTUAL: dict[str, FileFormat] = {"csv": "csv", "jsonl": "jsonl", "log": "log", "metrics": "metrics"}
-_PARSERS: dict[str, type[Parser]] = {"log": TextParser, "csv": CsvParser, "jsonl": JsonLinesParser, "metrics": MetricsParser}
+FileFormat = Literal["csv", "jsonl", "log", "metrics", "parquet", "postgresql"]
+_TEXTUAL: dict[str, FileFormat] = {"csv": "csv", "jsonl": "jsonl", "log": "log", "metrics": "metrics", "postgresql": "postgresql"}
+_PARSERS: dict[str, type[Parser]] = {
+    "log": TextParser, "csv": CsvParser, "jsonl": JsonLinesParser, "metrics": MetricsParser, "postgresql": PostgresqlLog,
+}  # fmt: skip
 _SWEEP_BLOCKS = 16
 _LIST_EVERY = 5
 _LINGER_S = 5.0
@@ -53,7 +57,7 @@ _REMEMBERED = 1000
 Key = tuple[int, int]
 """A file whatever its name: device and inode."""
 Step = tuple[Decoded | None, Callable[[], None]]
-"""What can be delivered, and what is to be noted once it is durable."""
+"""What can be delivered, and what notes that it has been."""
 
 _log = get("files")
 
@@ -137,14 +141,14 @@ class Files(Source):
 
     async def run(self, emit: Emit) -> None:
         """Deliver until cancelled. What was not yet in the journal is delivered again after a restart."""
-        await asyncio.to_thread(self._resume)
+        if await asyncio.to_thread(self._resume):
+            await deliver(emit, (), keep=self._position())
         try:
             while True:
                 moved = False
                 for decoded, advance in await asyncio.to_thread(self._sweep):
-                    if decoded is not None:
-                        await deliver(emit, decoded.batches)
-                    await _finished(lambda advance=advance: self._note(advance))  # type: ignore[misc]
+                    place = await asyncio.to_thread(self._behind, advance)
+                    await deliver(emit, decoded.batches if decoded is not None else (), keep=place)
                     moved = True
                 if not moved:
                     await asyncio.sleep(self.config.poll_s)
@@ -164,10 +168,10 @@ class Files(Source):
             raise Unavailable(f"{paths[0]} cannot be read: {error.strerror}; let this user read it") from error
         return Reached(f"{len(paths)} files match; rows of {paths[0]}.", decoded.batches)
 
-    def _note(self, advance: Callable[[], None]) -> None:
-        """Keep the new place: what was before it is durable."""
+    def _behind(self, advance: Callable[[], None]) -> dict[str, Any]:
+        """Where reading stands once a step is delivered. When that fails this run ends, and the next one resumes from what was kept."""
         advance()
-        self.lent.save(self._position())
+        return self._position()
 
     def _paths(self) -> list[Path]:
         return [path for path in map(Path, sorted(glob(self.config.path, recursive=True))) if path.is_file()]
@@ -272,17 +276,18 @@ class Files(Source):
         whole = dict(list(self._whole.items())[-_REMEMBERED:])
         return {"places": [asdict(place) for place in (*self._gone, *there)], "parquet": whole}
 
-    def _resume(self) -> None:
-        """Open the files the saved position speaks of, which may have been rotated away since."""
+    def _resume(self) -> bool:
+        """Open the files the saved position speaks of, which may have been rotated away since; whether files there are were skipped."""
         saved = self.lent.load()
         self._whole = {str(path): list(state) for path, state in saved.get("parquet", {}).items()}
-        if not saved and self.config.start == "end":
+        if skipped := not saved and self.config.start == "end":
             self._skip()
         for place in places(saved):
             found = find(place, _beside(place))
             if found is not None:
                 tail = Tail(*found, self.name, self._fresh(Path(place.path)), place.offset)
                 self._tails.setdefault(tail.key, tail)
+        return skipped
 
     def _skip(self) -> None:
         """Begin at the end of the files that are there."""
@@ -295,7 +300,6 @@ class Files(Source):
                     end = file.seek(0, 2)
                 tail = Tail(path, open_file(path), self.name, self._fresh(path), end)
                 self._tails[tail.key] = tail
-        self.lent.save(self._position())
 
 
 _WRITTEN_NS = 10_000_000_000
@@ -313,18 +317,8 @@ def _plain(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-async def _finished(work: Callable[[], None]) -> None:
-    """Do work in a thread to its end, even when this task is cancelled meanwhile: what is durable must be noted as such."""
-    doing = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        await doing
-        raise
-
-
 class FileUpload(Source):
-    """Files sent over HTTP, as `ninefold replay` does: ``POST /files?format=csv|jsonl|log|metrics&mapping=<name>``."""
+    """Files sent over HTTP, as `ninefold replay` does: ``POST /files?format=csv|jsonl|log|metrics|postgresql&mapping=<name>``."""
 
     kind = "upload"
     title = "Files sent over HTTP"

@@ -1,8 +1,9 @@
 """Graphite: the plaintext protocol over UDP and TCP on one port, as Carbon speaks it: ``path value time`` a line.
 
-Point collectd's write_graphite, Telegraf, or any client of Carbon at it. Tags (``path;host=a;dc=b 1 1700000000``) become attributes, the
-path before them is the metric's name. A path without tags says nothing about whom it measures unless `host_part` names the part of it that
-is the host. The kind is unknown, as the protocol does not tell gauges from counters. The time -1 or N means now.
+Point collectd's write_graphite, Netdata's exporting engine, Telegraf, or any client of Carbon at it. Tags
+(``path;host=a;dc=b 1 1700000000``) become attributes, the path before them is the metric's name. Where no tag names whom it measures,
+`host_part` says which part of the path is the host: 1 for Netdata, whose tags do not. The kind is unknown, as the protocol does not tell
+gauges from counters. The time -1 or N means now.
 
 Lines that cannot be read are in quarantine, as is a last line without a newline over TCP, which may be cut short; a value that is not a
 number (NaN) measures nothing and is left out. Carbon's pickle protocol is not spoken: reading it would run what a sender wrote.
@@ -40,7 +41,7 @@ class GraphiteConfig(Listen):
 
     port: int = Field(2003, ge=0, le=65535, description="Port for UDP and TCP; 0 takes a free one.")
     host_part: int | None = Field(
-        None, description="Which part of a path without tags is the host, 0 being the first: 1 for ``servers.web-1.cpu``."
+        None, description="Which part of a path is the host, 0 being the first, where no tag names one: 1 for ``servers.web-1.cpu``."
     )
 
 
@@ -126,7 +127,7 @@ def describe(path: bytes, host_part: int | None = None) -> dict[str, Any]:
         raise BadData("the path has no name, or a tag has no name or value")
     attributes = {key: value for key, _, value in pairs}
     parts = name.split(".")
-    if not tags and host_part is not None and -len(parts) <= host_part < len(parts):
+    if host_part is not None and not entity_of(attributes) and -len(parts) <= host_part < len(parts):
         attributes["host.name"] = parts[host_part]
     return {
         "series": series_id(name, attributes), "name": name, "kind": "unknown", "entity": entity_of(attributes), "attributes": attributes,

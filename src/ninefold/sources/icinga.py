@@ -141,15 +141,13 @@ class Icinga(Source):
 
     async def _take(self, emit: Emit, lines: Sequence[bytes], position: dict[str, Any]) -> dict[str, Any]:
         batches, latest = self._read(lines, now())
+        behind = {"time": latest} if latest > position.get("time", 0.0) else None
         try:
-            await deliver(emit, batches)
+            await deliver(emit, batches, keep=behind)
         except BaseException:
             self._measured.forget(batches)
             raise
-        if latest <= position.get("time", 0.0):
-            return position
-        await asyncio.to_thread(self.lent.save, {"time": latest})
-        return {"time": latest}
+        return behind or position
 
     def _read(self, lines: Iterable[bytes], received: int) -> tuple[list[Batch], float]:
         """The batches of some lines of the stream, and the latest time in them."""

@@ -291,7 +291,7 @@ class OtlpHttp(Source):
 
     def __init__(self, name: str, config: Strict, lent: Lent) -> None:
         super().__init__(name, config, lent)
-        self.decoder = Otlp()
+        self.decoder: Otlp = lent.share(Otlp)
 
     def doors(self) -> list[Door]:
         """One door a signal."""

@@ -68,7 +68,7 @@ class OtlpGrpc(Source):
         super().__init__(name, config, lent)
         self.port = config.port
         self.started = asyncio.Event()
-        self._decoder = Otlp()
+        self.decoder: Otlp = lent.share(Otlp)
         self._decoding = asyncio.Semaphore(2)
         self._waiting_bytes = 0
         self._received = lent.meter.counter("ninefold_receive_requests_total", "Requests at the front door, by route and status.")
@@ -181,7 +181,7 @@ class OtlpGrpc(Source):
             raise BadData(f"x-ninefold-source must be at most {_NAME_LENGTH} printable characters", "metadata x-ninefold-source")
         if len(body) > self.config.message_limit_bytes:
             raise TooLarge(f"the message has {len(body)} bytes and the limit is {self.config.message_limit_bytes}; send smaller batches")
-        decode: Callable[[bytes, str, str, int], Decoded] = getattr(self._decoder, signal)
+        decode: Callable[[bytes, str, str, int], Decoded] = getattr(self.decoder, signal)
         if len(body) <= _INLINE_BYTES:
             decoded = decode(body, _PROTOBUF, source, now())
         else:
@@ -189,7 +189,7 @@ class OtlpGrpc(Source):
         try:
             await emit(decoded.batches)
         except BaseException:  # also when the sender hangs up: what was not kept must be described again
-            self._decoder.forget(described(decoded.batches))
+            self.decoder.forget(described(decoded.batches))
             raise
         return response(signal, decoded, _PROTOBUF)
 
@@ -206,7 +206,7 @@ class OtlpGrpc(Source):
 
     def _forget(self, work: asyncio.Future[Decoded]) -> None:
         if not work.cancelled() and work.exception() is None:
-            self._decoder.forget(described(work.result().batches))
+            self.decoder.forget(described(work.result().batches))
 
     async def _abort(
         self, context: grpc.aio.ServicerContext[Any, Any], code: Any, message: str, details: Sequence[AnyMessage] = ()

@@ -25,7 +25,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from ninefold.ground.errors import BadData, TooLarge
-from ninefold.model.entity import entity_of, series_id
+from ninefold.model.entity import series_id
 from ninefold.model.signal import Batch, batch_of
 from ninefold.sources.columns import Mask
 from ninefold.sources.kernel import Ints
@@ -47,7 +47,7 @@ from ninefold.sources.otlp_histograms import (
 from ninefold.sources.otlp_origin import Faults, Origins, excerpt, refusal
 from ninefold.sources.otlp_values import attributes_of
 from ninefold.sources.protobuf import Plan, Table, frame
-from ninefold.sources.series import STALE, Known, points
+from ninefold.sources.series import STALE, Descriptions, Known, points
 
 _POINT = {3: "fixed time", 5: "leaf exemplars", 4: "fixed value type", 6: "fixed value type", 7: "run attributes", 8: "varint flags"}
 _METRICS = Plan({
@@ -95,7 +95,7 @@ class _Fresh:
     are not points."""
 
     def __init__(self) -> None:
-        self.rows: dict[int, Row] = {}
+        self.series = Descriptions()
         self.exemplars: list[Row] = []
         self.histograms: list[Row] = []
         self.keys: list[tuple[bytes, int, int]] = []
@@ -116,10 +116,8 @@ class _Fresh:
         self._size_bytes += group.origin.size_bytes + sum(len(key) + len(value) for key, value in attributes.items())
         if self._size_bytes > _DESCRIPTION_BYTES:
             raise TooLarge("the resource attributes are too large for so many new series; send smaller batches", "resource")
-        self.rows[number] = {
-            "series": number, "name": name, "unit": "" if suffix in ("_count", "_bucket") else group.unit,
-            "kind": group.kind if counts else "gauge", "entity": entity_of(merged), "attributes": merged,
-        }  # fmt: skip
+        unit = "" if suffix in ("_count", "_bucket") else group.unit
+        self.series.add(number, name, unit, group.kind if counts else "gauge", merged)
         return number
 
 
@@ -150,9 +148,7 @@ class Metrics:
         for name in _READERS:
             found[name] = self._compound(body, tables[name], name, groups, fresh, scanned if name == "exponential_points" else None)
         self._remember(fresh)
-        batches = []
-        if fresh.rows:
-            batches.append(batch_of("series", source, received, [{**row, "seen": received} for row in fresh.rows.values()]))
+        batches = fresh.series.batch(source, received)
         columns = [scanned.columns, *(part.columns for part in found.values())]
         series, time, value = (np.concatenate(parts) for parts in zip(*columns, strict=True))
         if len(series):

@@ -1,9 +1,9 @@
 """Asking at intervals: what every source that polls shares.
 
-A poller asks page by page until there is nothing more, hands each page to the journal, and keeps its position only then: after a crash
-the last page is asked for again. Between rounds it waits `every_s`, a little more or less, so that many pollers do not ask at the same
-moment. When the other side cannot be reached, or refuses, it waits twice as long each time, at most `longest_wait_s` (or as long as the
-other side asks for), and goes on where it stopped: what was missed is caught up with.
+A poller asks page by page until there is nothing more and hands each page to the journal with the position behind it; both are kept in one
+transaction, so that after a crash no page is missing and none comes twice. Between rounds it waits `every_s`, a little more or less, so
+that many pollers do not ask at the same moment. When the other side cannot be reached, or refuses, it waits twice as long each time, at
+most `longest_wait_s` (or as long as the other side asks for), and goes on where it stopped: what was missed is caught up with.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Poller(Source):
                     failures += 1
                     await asyncio.sleep(self._after(error, failures))
                     continue
-                failures = 0
+                failures, size = 0, sum(batch.rows.nbytes for batch in found.batches)
+                self.lent.meter.counter("ninefold_source_bytes_total", "Bytes that polled sources gave.").add(size, source=self.name)
                 await self._take(emit, found, position)
                 position = found.position
                 if not found.more:
@@ -108,12 +109,10 @@ class Poller(Source):
 
     async def _take(self, emit: Emit, found: Page, before: dict[str, Any]) -> None:
         try:
-            await deliver(emit, found.batches)
+            await deliver(emit, found.batches, keep=found.position if found.position != before else None)
         except BaseException:
             self.forget(found.batches)
             raise
-        if found.position != before:
-            await asyncio.to_thread(self.lent.save, found.position)
 
     def _after(self, error: Exception, failures: int) -> float:
         """How long to wait after so many failures in a row."""

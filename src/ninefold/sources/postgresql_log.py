@@ -12,7 +12,8 @@
 
 ``postgresql.event`` names what an operator looks for: ``deadlock``, ``lock_wait``, ``slow_query`` (a statement that took a second or
 more), ``temporary_file``, ``crash``, ``out_of_memory``, ``disk_full``, ``too_many_connections``, ``login_failed``. A statement's duration
-is ``postgresql.duration_ms``. Set ``log_timezone = 'UTC'``: PostgreSQL writes only the abbreviation of other zones, which names none.
+is ``postgresql.duration_ms``. Set ``log_timezone = 'UTC'``: PostgreSQL writes only the abbreviation of other zones, which names none; a
+followed file reads such a time in its ``timezone``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, tzinfo
 from typing import Any
 
 import orjson
@@ -28,6 +30,7 @@ import orjson
 from ninefold.model.signal import Batch, Decoded, batch_of, quarantine
 from ninefold.sources.reading import text_of, time_of
 from ninefold.sources.tables import whole_rows
+from ninefold.sources.wall_time import moved_to
 
 _CSV = (
     "timestamp", "user", "dbname", "pid", "connection", "session_id", "line_num", "ps", "session_start", "vxid", "txid", "error_severity",
@@ -49,13 +52,15 @@ _BY_STATE = {
 _BY_TEXT = (("still waiting for", "lock_wait"), ("terminated by signal", "crash"), ("temporary file: path", "temporary_file"))
 _DURATION = re.compile(r"duration: ([0-9.]+) ms(?:  (?:statement|parse|bind|execute)[^:]*: (.*))?", re.DOTALL)
 _SLOW_MS = 1000.0
+_ABBREVIATED = re.compile(r" (?!UTC$|GMT$)[A-Z]{3,5}$")
+"""A zone that only its abbreviation names, at the end of a time."""
 
 
 class PostgresqlLog:
     """Parses blocks of a log file of either format; arguments and methods as of `text.TextParser`."""
 
-    def __init__(self, name: str, path: str, mapping: str, source: str, entity: str) -> None:
-        self._source, self._entity = source, entity
+    def __init__(self, name: str, path: str, mapping: str, source: str, entity: str, zone: tzinfo | None = UTC) -> None:
+        self._source, self._entity, self._zone = source, entity, zone
 
     def start(self, first_line: bytes) -> None:
         """Neither format has a header."""
@@ -72,7 +77,7 @@ class PostgresqlLog:
         """Log rows of a block of whole records; a line that is none goes to quarantine."""
         rows, bad = list[dict[str, Any]](), list[tuple[str, str, bytes]]()
         for entry, line in _json(block) if block.lstrip()[:1] == b"{" else _csv(block):
-            time = time_of(entry.get("timestamp")) if entry else None
+            time = self._time(entry.get("timestamp")) if entry else None
             if time is None:
                 bad.append(("the line is no record of a PostgreSQL log", f"block at byte {offset}", line))
             else:
@@ -81,6 +86,12 @@ class PostgresqlLog:
         if bad:
             batches.append(quarantine(self._source, received, "log", "postgresql", bad))
         return Decoded(batches, len(bad), bad[0][0] if bad else "")
+
+    def _time(self, value: Any) -> int | None:
+        time = time_of(value)
+        if time is None or not isinstance(value, str) or not _ABBREVIATED.search(value):
+            return time
+        return moved_to(time, self._zone)
 
     def _row(self, entry: Mapping[str, Any], time: int) -> dict[str, Any]:
         attributes = {name: text_of(entry[key]) for key, name in _NAMES.items() if entry.get(key) not in (None, "", 0)}

@@ -22,7 +22,9 @@ EARLIEST = 365 * 86400 * SECOND
 """1971-01-01: an earlier time is an unset or broken clock, never a record's time."""
 _LATEST = 7258118400 * SECOND
 _KEPT_BYTES = 64 << 20
-_LEAVES, _DEPTH, _WIDTH, _ITEMS, _TEXT = 1024, 8, 256, 16, 8192
+_LEAVES, _DEPTH, _WIDTH, _ITEMS = 1024, 8, 256, 16
+LEFT_OUT = "ninefold.attributes_left_out"
+"""The attribute that says how many others a record had too many."""
 _NESTED = 254
 """How deeply what is written as JSON may be nested."""
 
@@ -253,6 +255,7 @@ def _pairs(items: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def attributes_of(found: Sequence[Leaf]) -> dict[str, str]:
-    """Flat text attributes of a document's leaves: at most 256, each at most 8 kB; empty values are left out."""
+    """Flat text attributes of a document's leaves; empty values are left out. Of more than 256 the others are counted in one more."""
     texts = ((leaf.path or "value", text_of(leaf.value)) for leaf in found[:_WIDTH])
-    return {path: text[:_TEXT] for path, text in texts if text}
+    attributes = {path: text for path, text in texts if text}
+    return attributes if len(found) <= _WIDTH else attributes | {LEFT_OUT: str(len(found) - _WIDTH)}

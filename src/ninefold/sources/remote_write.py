@@ -17,21 +17,20 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ninefold.ground.errors import BadData
-from ninefold.model.entity import entity_of, hash64, series_id
+from ninefold.model.entity import hash64, series_id
 from ninefold.model.signal import Batch, Decoded, batch_of, quarantine
 from ninefold.plugin import Answer, Asked, Door, Lent, Source, Strict
 from ninefold.sources import native_histograms, remote_write_wire
 from ninefold.sources.columns import Mask
 from ninefold.sources.kernel import Ints
 from ninefold.sources.remote_write_wire import Labels, Request
-from ninefold.sources.series import Known, described, points
+from ninefold.sources.series import Descriptions, Ids, Known, described, points
 
 _MILLISECOND = 1_000_000
 _LATEST_MS = (1 << 63) // _MILLISECOND
@@ -39,10 +38,11 @@ _COUNTER, _HISTOGRAM, _SUMMARY = 1, 3, 5
 _TOTALS = ("_total", "_count", "_sum", "_bucket")
 _OUTSIDE = "a time is before 1970 or after 2262"
 _FORMAT = "remote_write"
+_TOGETHER = 1024
+"""New series whose labels are read at once, which bounds the memory a request of new series takes."""
 _TRACE, _SPAN = ("trace_id", "traceID", "traceId"), ("span_id", "spanID", "spanId")
 
 Row = dict[str, Any]
-Ids = npt.NDArray[np.uint64]
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class _Work:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.described: dict[int, Row] = {}
+        self.described = Descriptions()
         self.refused: dict[str, list[int]] = {}
 
     def refuse(self, reason: str, rows: Ints) -> None:
@@ -112,9 +112,7 @@ class RemoteWrite:
         series, when, values = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
         if len(series):
             batches.insert(0, points(source, received, series, when, values))
-        if work.described:
-            rows = [{**row, "seen": received} for row in work.described.values()]
-            batches.insert(0, batch_of("series", source, received, rows))
+        batches[:0] = work.described.batch(source, received)
         entries = [_refusal(request, reason, rows) for reason, rows in work.refused.items()]
         if entries:
             batches.append(quarantine(source, received, "metric", _FORMAT, entries))
@@ -135,33 +133,30 @@ class RemoteWrite:
         if wanted is not None:
             good |= ~wanted
         new = np.flatnonzero(~good)
-        keys: list[tuple[bytes, int, int, int]] = []
-        for row, labels in zip(new.tolist(), request.labels(new), strict=True):
-            try:
-                if isinstance(labels, str):
-                    raise BadData(labels)
-                description = self._describe(labels, request.about(row), suffix)
-            except BadData as error:
-                work.refused.setdefault(error.reason, []).append(row)
-                continue
-            number = description["series"]
-            work.described[number] = description
-            ids[row], good[row] = number, True
-            if not request.torn[row]:
-                keys.append((request.key(row), number, int(groups[row]), _tag(description["name"])))
-        if keys:
-            blocks, numbers, among, tags = zip(*keys, strict=True)
-            self._known.add(blocks, numbers, among, tags)
+        tags = np.zeros(len(good), np.int64)
+        for some in np.split(new, range(_TOGETHER, len(new), _TOGETHER)):
+            for row, labels in zip(some.tolist(), request.labels(some), strict=True):
+                try:
+                    if isinstance(labels, str):
+                        raise BadData(labels)
+                    ids[row], tags[row] = self._describe(work, labels, request.about(row), suffix)
+                except BadData as error:
+                    work.refused.setdefault(error.reason, []).append(row)
+                else:
+                    good[row] = True
+        kept = new[good[new] & ~request.torn[new]]
+        if kept.size:
+            self._known.add_found(request.buffer, request.offsets[kept], request.lengths[kept], groups[kept], ids[kept], tags[kept])
         return ids, good
 
-    def _describe(self, labels: Labels, about: tuple[int, str], suffix: str) -> Row:
-        """The series row of a label set.
+    def _describe(self, work: _Work, labels: Labels, about: tuple[int, str], suffix: str) -> tuple[int, int]:
+        """The id of a label set's series, which is described by the way, and the tag of its name.
 
         Raises:
             BadData: the labels break Prometheus' rules.
         """
         names = [name for name, _ in labels]
-        if any(one >= other for one, other in pairwise(names)):
+        if names != sorted(set(names)):
             raise BadData("the labels are not sorted by name, or a name occurs twice")
         try:
             attributes = {name.decode(): value.decode() for name, value in labels}
@@ -175,9 +170,8 @@ class RemoteWrite:
             kind, unit = "gauge" if suffix.startswith("_gauge") else "counter", unit if suffix.endswith("_sum") else ""
             name += suffix.removeprefix("_gauge")
         number = series_id(name, attributes)
-        return {
-            "series": number, "name": name, "unit": unit, "kind": kind, "entity": entity_of(attributes), "attributes": attributes,
-        }  # fmt: skip
+        work.described.add(number, name, unit, kind, attributes)
+        return number, _tag(name)
 
     def _nature(self, name: str, about: tuple[int, str] = (0, "")) -> tuple[str, str]:
         """The kind and unit of a metric: what metadata says of it or of its family, else what the ending of its name says."""

@@ -33,8 +33,8 @@ A next address on another host is not followed. While pages are counted, a recor
 answer is ordered by the cursor, say `ascending`, and each page is asked for from the last one's cursor on. A page that is gone
 (404, 410) begins the round anew after `every_s`; after any other refusal it is asked for again, less and less often.
 
-**Repeats.** A record that changed comes again, as it is now; one that holds a time is the same event when it is delivered again
-after a crash. What a record becomes is said under [rows](rows.md). Jira's `updated` has minutes only and the user's time zone: give the
+**Repeats.** A record that changed comes again, as it is now; after a crash none does, because the place is kept with each page. What a
+record becomes is said under [rows](rows.md). Jira's `updated` has minutes only and the user's time zone: give the
 user UTC. The first round reads everything the question finds: set `start` to begin later. Where
 the product can push (webhooks), prefer that: it is faster and costs it less.
 """

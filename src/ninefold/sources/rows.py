@@ -91,7 +91,7 @@ class Rows:
         seen = guess(found)
         attributes = attributes_of(found)
         where = seen.paths.get("body")
-        body = next((text_of(leaf.value) for leaf in found if leaf.path == where), "")  # whole: attributes are cut
+        body = next((text_of(leaf.value) for leaf in found if leaf.path == where), "")
         attributes.pop(where or "", None)
         level = seen.text("severity")
         own = time_of(row.get(self._config.time)) if self._config.time else None

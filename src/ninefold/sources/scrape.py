@@ -357,6 +357,8 @@ class Scrape(Source):
             TooLarge: it is longer than the limit.
         """
         headers = {"Accept": _ACCEPT, "X-Prometheus-Scrape-Timeout-Seconds": str(self.config.timeout_s)}
+        count = self.lent.meter.counter
+        count("ninefold_source_requests_total", "Questions asked of polled sources.").add(source=self.name)
         async with self._http.stream("GET", url, headers=headers) as response:
             parts, size = [], 0
             async for part in response.aiter_bytes():
@@ -364,6 +366,7 @@ class Scrape(Source):
                 if size > self.config.body_limit_bytes:
                     raise TooLarge(f"the page is longer than body_limit_bytes, {self.config.body_limit_bytes}")
                 parts.append(part)
+            count("ninefold_source_bytes_total", "Bytes that polled sources gave.").add(response.num_bytes_downloaded, source=self.name)
             return b"".join(parts), response.headers.get("content-type", "")
 
 

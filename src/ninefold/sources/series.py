@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ninefold.model.signal import METRIC, TIME, Batch
+from ninefold.model.entity import entity_of
+from ninefold.model.signal import METRIC, SERIES, TIME, Batch, batch_of
 from ninefold.sources import kernel
 from ninefold.sources.kernel import Ints
 
@@ -32,6 +34,41 @@ def digests(body: bytes, offsets: Ints, lengths: Ints, groups: Ints) -> npt.NDAr
 
 
 _DAY_S = 86400.0
+_GATHERED = 1024
+
+Ids = npt.NDArray[np.uint64]
+
+
+class Descriptions:
+    """The series that one request describes. A request of new series may have a hundred thousand of them: their rows become Arrow
+    columns a few thousand at a time, because as dictionaries they fill thirty times the memory."""
+
+    def __init__(self) -> None:
+        self._numbers: set[int] = set()
+        self._rows: list[dict[str, Any]] = []
+        self._full: list[pa.RecordBatch] = []
+
+    def add(self, number: int, name: str, unit: str, kind: str, attributes: Mapping[str, str]) -> None:
+        """Describe a series, unless it was described before."""
+        if number in self._numbers:
+            return
+        self._numbers.add(number)
+        entity = entity_of(attributes)
+        self._rows.append({"series": number, "name": name, "unit": unit, "kind": kind, "entity": entity, "attributes": attributes})
+        if len(self._rows) >= _GATHERED:
+            self._full.append(batch_of("series", "", 0, self._rows).rows)
+            self._rows = []
+
+    def batch(self, source: str, received: int) -> list[Batch]:
+        """Their one batch, none when there are none; nothing is added afterwards."""
+        if self._rows:
+            self._full.append(batch_of("series", "", 0, self._rows).rows)
+        if not self._full:
+            return []
+        rows = pa.concat_batches(self._full)
+        for name, value in (("source", pa.scalar(source)), ("seen", pa.scalar(received, TIME))):
+            rows = rows.set_column(SERIES.get_field_index(name), SERIES.field(name), pa.repeat(value, rows.num_rows))
+        return [Batch("series", source, received, rows)]
 
 
 class Known:
@@ -68,14 +105,20 @@ class Known:
     def add(self, keys: Sequence[bytes], series: Sequence[int], groups: Sequence[int], tags: Sequence[int]) -> None:
         """Remember keys that were not found; a tag is a number of the caller's to forget keys by."""
         lengths = np.fromiter(map(len, keys), np.int64, len(keys))
-        fresh = digests(b"".join(keys), np.cumsum(lengths) - lengths, lengths, np.array(groups, np.int64))
+        self.add_found(b"".join(keys), np.cumsum(lengths) - lengths, lengths, np.array(groups, np.int64), series, tags)
+
+    def add_found(
+        self, body: bytes, offsets: Ints, lengths: Ints, groups: Ints, series: Sequence[int] | Ids, tags: Sequence[int] | Ints
+    ) -> None:
+        """Remember keys where they stand, as `find` was asked for them."""
+        fresh = digests(body, offsets, lengths, groups)
         with self._lock:
-            self._reserve(len(keys))
-            rows = slice(self._size, self._size + len(keys))
+            self._reserve(len(fresh))
+            rows = slice(self._size, self._size + len(fresh))
             self._entries[rows, :2] = fresh
             self._entries[rows, _TAG] = tags
             self._entries[rows, _SERIES] = np.array(series, np.uint64).view(np.int64)
-            self._size += len(keys)
+            self._size += len(fresh)
             kernel.kernels().place(self._slots, self._entries, rows.start, rows.stop)
 
     def forget(self, series: Iterable[int]) -> None:

@@ -25,6 +25,7 @@ from ninefold.model.entity import entity_of, fingerprint
 from ninefold.model.signal import Decoded, batch_of, event_id, quarantine
 from ninefold.plugin import Emit, Lent, Strict
 from ninefold.sources import ciphers
+from ninefold.sources.delivery import deliver
 from ninefold.sources.listening import Listen, Listener, Listening, Port, Write
 from ninefold.sources.snmp_message import (
     INFORM,
@@ -253,7 +254,7 @@ class Snmp(Listening):
         if any(user.privacy for user in config.users.values()):
             ciphers.need(f"sources.{self.name}.users")
         boots = int((await asyncio.to_thread(self.lent.load)).get("boots", 0)) + 1
-        await asyncio.to_thread(self.lent.save, {"boots": boots})
+        await deliver(emit, (), keep={"boots": boots})
         users = {name.encode(): user.plain() for name, user in config.users.items()}
         self._notifications = Notifications(config, Engine(bytes.fromhex(config.engine_id), boots, users))
         await super().run(emit)

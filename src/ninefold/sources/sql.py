@@ -21,8 +21,8 @@ without `:cursor` is run whole each time, as for counts and sums (`shape: metric
 after `timeout_s` (PostgreSQL, MySQL, MariaDB, SQLite, Oracle's read-only). One connection, closed between rounds. At most `page_rows` rows
 are fetched at a time. Give Ninefold a user that may only read; the best cursor is an indexed column.
 
-**Order and repeats.** Rows come in the cursor's order. After a crash the last page is read again: a row that holds a time is then the
-same event. What a row becomes is said under [rows](rows.md). Deleted rows are not noticed; logical replication would notice them.
+**Order and repeats.** Rows come in the cursor's order. The cursor is kept in one transaction with its page, so a crash brings none twice.
+What a row becomes is said under [rows](rows.md). Deleted rows are not noticed; logical replication would notice them.
 """
 
 from __future__ import annotations

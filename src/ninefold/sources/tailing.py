@@ -18,13 +18,14 @@ from ninefold.ground.clock import now
 from ninefold.ground.errors import BadData
 from ninefold.ground.log import get
 from ninefold.model.signal import Decoded, quarantine
+from ninefold.sources.postgresql_log import PostgresqlLog
 from ninefold.sources.tables import CsvParser, JsonLinesParser, MetricsParser
 from ninefold.sources.text import TextParser
 
 BLOCK_BYTES = 1 << 20
 LONGEST_RECORD = 8 * BLOCK_BYTES
 _MARK_BYTES = 256
-Parser = TextParser | CsvParser | JsonLinesParser | MetricsParser
+Parser = TextParser | CsvParser | JsonLinesParser | MetricsParser | PostgresqlLog
 
 _log = get("files")
 

@@ -22,7 +22,46 @@ Products that are recognised by the shape of their records:
 
 Attributes carry OpenTelemetry's names (``vcs.*``, ``cicd.*``, ``deployment.*``, ``user.name``); a ticket's own words are ``ticket.status``,
 ``ticket.priority`` and ``ticket.owner``, and its event is resolved once the ticket is done. GitLab's secret token is accepted as the token.
-"""
+
+A monitoring system's notification command posts a form with curl; the file ``token`` holds the line ``Authorization: Bearer …``. Nagios:
+
+```
+define command {
+  command_name ninefold
+  command_line curl -sf -H @/etc/nagios4/token --data-urlencode "type=$NOTIFICATIONTYPE$" --data-urlencode "host=$HOSTNAME$" --data-urlencode "service=$SERVICEDESC$" --data-urlencode "state=$SERVICESTATE$" --data-urlencode "time=$TIMET$" --data-urlencode "output=$SERVICEOUTPUT$" https://ninefold.example.org/webhook/nagios
+}
+```
+
+Icinga 2 (its event stream, see `icinga`, tells more):
+
+```
+object NotificationCommand "ninefold" {
+  command = [ "curl", "-sf", "-H", "@/etc/icinga2/token", "https://ninefold.example.org/webhook/icinga",
+    "--data-urlencode", "type=$notification.type$", "--data-urlencode", "host=$host.name$", "--data-urlencode", "service=$service.name$",
+    "--data-urlencode", "state=$service.state$", "--data-urlencode", "output=$service.output$", "--data-urlencode", "time=$icinga.timet$" ]
+}
+```
+
+Netdata, in ``health_alarm_notify.conf``:
+
+```
+SEND_CUSTOM="YES"
+DEFAULT_RECIPIENT_CUSTOM="ninefold"
+custom_sender() {
+  local fields=() name
+  for name in host unique_id when name chart family status old_status value value_string info calc_expression; do
+    fields+=(--data-urlencode "$name=${!name}")
+  done
+  curl -sf -H @/etc/netdata/token "${fields[@]}" https://ninefold.example.org/webhook/netdata
+}
+```
+
+Buildbot, in ``master.cfg``:
+
+```python
+reporters.HttpStatusPush(serverUrl="https://ninefold.example.org/webhook/buildbot", headers={"Authorization": "Bearer …"})
+```
+"""  # noqa: E501 - a command is one line
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ from ninefold.store.telemetry import Telemetry
 _MANIFEST = "manifest.json"
 _VERSION = 1
 _LOCK_S = 5.0
+_running = threading.Lock()
+"""Two at once would hold the writer longer and read the store twice; one process has one store."""
 
 
 def back_up(
@@ -48,12 +51,23 @@ def back_up(
         The manifest.
 
     Raises:
-        Conflict: there is something at `to` already.
+        Conflict: there is something at `to` already, or another backup is running.
         Refused: the records are in another database than SQLite.
         Unavailable: the folder cannot be written, or a part of the program is too busy to hold still.
     """
     if records.engine.dialect.name != "sqlite":
         raise Refused("the records are not in SQLite: back up journal, records and store with their own tools while the program is stopped")
+    if not _running.acquire(blocking=False):
+        raise Conflict("another backup is running; wait until it has finished")
+    try:
+        return _back_up(to, journal, records, store, resting, store_target)
+    finally:
+        _running.release()
+
+
+def _back_up(
+    to: Path, journal: Path, records: Records, store: Telemetry, resting: AbstractContextManager[None], store_target: str
+) -> dict[str, Any]:
     unfinished = _new(to)
     target = (store_target or f"File('{_quoted(unfinished / 'store')}')").replace("{name}", to.name)
     try:

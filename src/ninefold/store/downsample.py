@@ -37,10 +37,17 @@ def pick(times: I64, low: F64, points: int, high: F64 | None = None) -> I64:
     width = (times[-1] - times[0]) // spans + 1
     span = (times - times[0]) // width
     starts = np.flatnonzero(np.diff(span, prepend=-1))
-    ends = np.append(starts[1:], count) - 1
-    lowest = np.lexsort((np.nan_to_num(low, nan=np.inf), span))[starts]
-    highest = np.lexsort((np.nan_to_num(low if high is None else high, nan=-np.inf), span))[ends]
+    lowest = _least(np.nan_to_num(low, nan=np.inf), starts)
+    highest = _least(-np.nan_to_num(low if high is None else high, nan=-np.inf), starts)
     return np.unique(np.concatenate(([0, count - 1], lowest, highest)))
+
+
+def _least(values: F64, starts: I64) -> I64:
+    """Where the least value is in each of the pieces that begin at `starts`, the first of equal ones."""
+    least = np.repeat(np.minimum.reduceat(values, starts), np.diff(starts, append=len(values)))
+    hits = np.flatnonzero(values == least)
+    piece = np.searchsorted(starts, hits, side="right")
+    return hits[np.diff(piece, prepend=0) > 0]
 
 
 def usual_distance(times: I64) -> float:

@@ -2,8 +2,9 @@
 
 The folder is hive-partitioned (``log/date=2026-11-20/log.parquet``), so DuckDB, Spark, pandas, pyarrow (``pyarrow.dataset.dataset(folder /
 "log", partitioning="hive")``) and ClickHouse's ``file()`` read it as one table a signal. ``series.parquet`` and ``relation.parquet`` say
-what the series are and what depends on what, as of the last run. ``manifest.json`` holds each file's rows, size and hash; a file is there
-whole or not at all. No file of a day is rewritten: late rows become a further one (``log-2.parquet``), so that what retention
+what the series are and what depends on what; they are written anew when a day's file has been, so that they know what is in it, and whole,
+because only how things stand is of use. ``manifest.json`` holds each file's rows, size and hash; a file is there whole or not at all.
+No file of a day is rewritten: late rows become a further one (``log-2.parquet``), so that what retention
 has deleted meanwhile stays exported.
 """
 
@@ -66,9 +67,11 @@ def _export(store: Telemetry, to: Path, before: int) -> Iterator[Written]:
     for signal in DAILY:
         for day, stored in _days(store, signal, before):
             yield from _day(store, to, known, signal, day, stored)
+    beside = sum(about["rows"] for path, about in known.items() if "/" in path)
     for signal in WHOLE:
-        table = store.query(f"SELECT {_columns(signal)} FROM {signal}")  # noqa: S608 - our names
-        yield from _write(to, known, f"{signal}.parquet", signal, [table], {})
+        if known.get(f"{signal}.parquet", {}).get("beside") != beside:
+            table = store.query(f"SELECT {_columns(signal)} FROM {signal}")  # noqa: S608 - our names
+            yield from _write(to, known, f"{signal}.parquet", signal, [table], {"beside": beside})
 
 
 def _day(store: Telemetry, to: Path, known: dict[str, Any], signal: str, day: str, stored: list[int]) -> Iterator[Written]:

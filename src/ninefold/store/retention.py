@@ -7,7 +7,7 @@ carry no source: theirs is that of their series.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ninefold.store.schema import KEPT, RETENTION_DAYS
@@ -40,6 +40,11 @@ class Retention:
     def ttl_days(self) -> dict[str, int]:
         """Signal or roll-up -> the days of its tables' TTL: the longest that any source asks for."""
         return {signal: max([days, *self._own(signal).values()]) for signal, days in self._days.items()}
+
+    def shortest(self, signals: Iterable[str]) -> tuple[int, str]:
+        """The days after which the first rows of these signals go, and which: a signal, or a signal of a source."""
+        own = [(days, f"{signal} of {name}") for signal in signals for name, days in self._own(signal).items()]
+        return min([*((self._days[signal], signal) for signal in signals), *own])
 
     def ttl(self, table: str) -> tuple[int, str] | None:
         """The days of a table's TTL and the expression that says so; None when it is kept for good."""

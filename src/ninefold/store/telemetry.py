@@ -6,10 +6,11 @@ an append after a crash. Queries run on a few connections of their own and never
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -29,6 +30,9 @@ _RESULT_BYTES = 32 << 20
 _EXACT = 1 << 53
 _PATIENT = {"max_execution_time": "0"}
 """For what may take as long as there is data."""
+_UNHURRIED = {"lightweight_deletes_sync": "0"}
+_MALLOC_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
+"""What gives free memory of the C library back to the system; not every C library has it."""
 _FORMATS = {"arrow": "ArrowStream", "csv": "CSVWithNames"}
 
 
@@ -51,6 +55,9 @@ class Telemetry:
         retention_days: days to keep `metric`, `log`, `span`, `event` and the roll-ups; what is missing has its default.
         memory_limit_bytes: what the embedded engine may use.
         source_retention_days: source -> signal -> days, where a source's rows are kept for another time; `expire` sees to it.
+
+    Attributes:
+        retention: how long rows are kept.
     """
 
     def __init__(
@@ -62,7 +69,7 @@ class Telemetry:
         source_retention_days: Mapping[str, Mapping[Any, int]] | None = None,
     ) -> None:
         self._url, self._database, self._memory = url, database, memory_limit_bytes
-        self._retention = Retention(retention_days or {}, source_retention_days or {})
+        self.retention = Retention(retention_days or {}, source_retention_days or {})
         self._writers = Pool(self._connect, 1, wait_s=600)
         self._readers = Pool(self._connect, _READERS, wait_s=30)
         self._anchor: Client = None  # an embedded engine lives as long as one connection to it
@@ -160,19 +167,21 @@ class Telemetry:
             client.command(sql, {"at": now(), "ids": list(ids)})
 
     def expire(self) -> list[str]:
-        """Delete the rows that are too old for their source; the tables in which there were any. Whole days go by themselves.
+        """Have the rows deleted that are too old for their source; the tables in which there were any. Whole days go by themselves.
+
+        The engine does it in the background and inserts go on; the rows are gone a while later.
 
         Raises:
             Unavailable: the store cannot take it now.
         """
         touched = []
-        for table, condition, days, names in self._retention.deletions(self._database):
+        for table, condition, days, names in self.retention.deletions(self._database):
             asked = {"days": days, "names": list(names)}
             sql = f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1 SETTINGS final = 0"  # noqa: S608 - our names
             if self.query(sql, asked).num_rows == 0:
                 continue
-            with _translated(), self._writers.client() as client:
-                client.command(f"DELETE FROM {table} WHERE {condition}", asked)  # noqa: S608 - our names
+            with _translated(), closing(self._connect()) as client:
+                client.command(f"DELETE FROM {table} WHERE {condition}", asked, settings=_UNHURRIED)  # noqa: S608 - our names
             touched.append(table)
         return touched
 
@@ -205,6 +214,8 @@ class Telemetry:
             Unavailable: the store is not open.
         """
         pa.default_memory_pool().release_unused()
+        if _MALLOC_TRIM is not None:
+            _MALLOC_TRIM(0)
         if self._url.startswith("chdb:"):
             with _translated(), self._readers.client() as client:
                 client.command("SYSTEM JEMALLOC PURGE")
@@ -235,7 +246,7 @@ class Telemetry:
         if version > latest:
             raise ConfigError(f"the store has schema version {version} and this Ninefold knows {latest}; start the newer Ninefold again")
         for step in range(version + 1, latest + 1):
-            for statement in schema.statements(step, name, self._retention.ttl_days):
+            for statement in schema.statements(step, name, self.retention.ttl_days):
                 client.command(statement)
             client.command(f"INSERT INTO {name}.schema_version (version) VALUES ({step})")  # noqa: S608 - our name
             _log.info("the store %s has schema version %d", name, step)
@@ -249,7 +260,7 @@ class Telemetry:
             {"database": self._database},
         ).to_pydict()
         for name, days in zip(kept["name"], kept["days"], strict=True):
-            wanted = self._retention.ttl(name)
+            wanted = self.retention.ttl(name)
             if wanted and wanted[0] != days:
                 client.command(f"ALTER TABLE {self._database}.{name} MODIFY TTL {wanted[1]}")
                 _log.info("%s is now kept for %d days (before: %d)", name, wanted[0], days)

@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 
 from ninefold.ground.clock import SECOND, now
+from ninefold.ground.errors import ConfigError
 from ninefold.ground.log import get
-from ninefold.store.export import export
+from ninefold.store.export import DAILY, export
+from ninefold.store.schema import KEPT
 from ninefold.store.telemetry import Telemetry
 
 _log = get("upkeep")
@@ -22,9 +24,18 @@ class Upkeep:
         store: the open store.
         to: where days are exported to; None exports nothing.
         older_than_days: how old a day must be.
+
+    Raises:
+        ConfigError: days would be deleted before they are exported.
     """
 
     def __init__(self, store: Telemetry, to: Path | None = None, older_than_days: int = 1) -> None:
+        days, what = store.retention.shortest({KEPT[signal][0] for signal in DAILY})
+        if to is not None and older_than_days >= days:
+            raise ConfigError(
+                f"store.export.older_than_days is {older_than_days} and {what} is kept for {days} days, so it would be deleted before "
+                f"it is exported; export after fewer than {days} days or keep it longer"
+            )
         self._store, self._to, self._older = store, to, older_than_days
 
     async def run(self) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -18,64 +16,16 @@ from fastapi import Depends
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
-from ninefold.store.records.access import ROLES, find_token
+from ninefold.store.records.access import Actor
 from ninefold.web.state import app_of
 
 COOKIE = "ninefold_session"
-_CACHE_S = 5.0
-_CACHE_SIZE = 4096
 _SAFE = ("GET", "HEAD", "OPTIONS")
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """The holder of a token."""
-
-    name: str
-    role: str
-
-    def may(self, role: str) -> bool:
-        """Whether this actor stands on `role`'s rung of the ladder or above."""
-        return ROLES.index(self.role) >= ROLES.index(role)
-
-
-class Tokens:
-    """Looks tokens up, remembering answers for five seconds so that ingest does not ask the database for each request."""
-
-    def __init__(self, find: Callable[[str], Actor | None]) -> None:
-        self._find = find
-        self._known: dict[str, tuple[float, Actor | None]] = {}
-
-    def actor(self, secret: str) -> Actor | None:
-        """The actor behind a secret, None when there is none or it was revoked."""
-        now_s = time.monotonic()
-        known = self._known.get(secret)
-        if known and known[0] > now_s:
-            return known[1]
-        if len(self._known) >= _CACHE_SIZE:
-            self._known.clear()
-        actor = self._find(secret)
-        self._known[secret] = (now_s + _CACHE_S, actor)
-        return actor
-
-    def forget(self) -> None:
-        """Ask the database again, after a token was made or revoked."""
-        self._known.clear()
 
 
 def find_actor(connection: HTTPConnection, secret: str) -> Actor | None:
     """The actor behind a secret in this program's records."""
-    tokens: Tokens | None = getattr(connection.app.state, "tokens", None)
-    if tokens is None:
-        records = app_of(connection).records
-
-        def find(candidate: str) -> Actor | None:
-            with records.reading() as session:
-                token = find_token(session, candidate)
-                return Actor(token.name, token.role) if token else None
-
-        tokens = connection.app.state.tokens = Tokens(find)
-    return tokens.actor(secret)
+    return app_of(connection).tokens.actor(secret)
 
 
 def authenticate(connection: HTTPConnection, role: str, keywords: Sequence[str] = (), headers: Sequence[str] = ()) -> Actor:

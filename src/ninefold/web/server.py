@@ -157,7 +157,7 @@ class _Guard:
 
         try:
             await self._follow(scope, receive, answer)
-        except Exception as error:
+        except Exception as error:  # a mistake of a handler is audited and answered like anything else
             if started:
                 raise
             await problems.mistake(Request(scope), error)(scope, receive, answer)
@@ -188,7 +188,7 @@ async def _ready(request: Request) -> Response:
     app: App = request.app.state.ninefold
     faults = app.problems()
     if app.ready.is_set() and not faults:
-        return PlainTextResponse("Ninefold is ready.\n")
+        return PlainTextResponse("Ninefold is ready.\n" + "".join(f"{name}: {notice}\n" for name, notice in app.notices().items()))
     return PlainTextResponse("".join(f"{name}: {fault}\n" for name, fault in faults.items()) or "starting or stopping\n", 503)
 
 

@@ -46,7 +46,8 @@ class SourceDrift(Base):
     ending: Mapped[str] = mapped_column(Text, default="")
     radius: Mapped[dict[str, Any]] = mapped_column(default=dict)
     notice: Mapped[str] = mapped_column(String, default="waiting")
-    """waiting (to be sent), sent, held (cool-down), none (nobody to tell, or no warning); recovered once the end was told, too."""
+    """waiting (to be sent, also for the cool-down), sent, none (nobody to tell, no warning, or over before it was sent); recovered once
+    the end was told, too."""
     __table_args__ = (Index("source_drift_of", "source", "since"), Index("source_drift_mark", "mark"))
 
 

@@ -21,7 +21,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ninefold import __version__
-from ninefold.app import App
 from ninefold.ground.errors import BadData, NinefoldError, Unavailable
 from ninefold.promql import bounds, functions
 from ninefold.promql.evaluate import Evaluation, parse
@@ -37,6 +36,7 @@ _LONGEST_S = 60.0
 _FORM_BYTES = 1 << 20
 _YEARS_MS = 1000 * 86400 * 365 * 100
 Parameters = dict[str, list[str]]
+Handle = Callable[[Selector, Parameters], Any]
 
 
 def routes() -> list[Route]:
@@ -53,7 +53,7 @@ def routes() -> list[Route]:
     ]
 
 
-def _route(handle: Callable[[App, Parameters], Any]) -> Callable[[Request], Any]:
+def _route(handle: Handle) -> Callable[[Request], Any]:
     """A handler behind authentication, its parameters from query and form, its answer in Prometheus' envelope."""
 
     async def serve(request: Request) -> Response:
@@ -65,7 +65,7 @@ def _route(handle: Callable[[App, Parameters], Any]) -> Callable[[Request], Any]
         for key, value in [*pairs, *request.path_params.items()]:
             given.setdefault(key.removesuffix("[]"), []).append(value)
         try:
-            body = await run_in_threadpool(_answer, handle, app_of(request), given)
+            body = await run_in_threadpool(_answer, handle, Selector(app_of(request).store), given)
         except BadData as error:
             return _error(400, "bad_data", str(error))
         except Unavailable as error:
@@ -77,12 +77,13 @@ def _route(handle: Callable[[App, Parameters], Any]) -> Callable[[Request], Any]
     return serve
 
 
-def _answer(handle: Callable[[App, Parameters], Any], app: App, given: Parameters) -> bytes:
+def _answer(handle: Handle, selector: Selector, given: Parameters) -> bytes:
     """The envelope with what a handler found, within the time that was asked for."""
     asked = given.get("timeout", [""])[0]
     bounds.allow(min(_step(asked) / 1000, _LONGEST_S) if asked else _LONGEST_S)
     try:
-        return orjson.dumps({"status": "success", "data": handle(app, given)})
+        envelope = {"status": "success", "data": handle(selector, given)}
+        return orjson.dumps(envelope | ({"warnings": selector.warnings} if selector.warnings else {}))
     except RecursionError:
         raise BadData("the expression is nested too deeply", "query") from None
 
@@ -100,13 +101,13 @@ def _error(status: int, kind: str, message: str) -> Response:
     return Response(orjson.dumps({"status": "error", "errorType": kind, "error": message}), status, media_type="application/json")
 
 
-def _query(app: App, given: Parameters) -> dict[str, Any]:
+def _query(selector: Selector, given: Parameters) -> dict[str, Any]:
     """An instant query."""
     at = _time(given, "time", round(time.time() * 1000))
     expression = parse(_text(given, "query"))
     if _is_range(expression):
-        return _raw_range(app, expression, at)
-    value = Evaluation(Selector(app.store), Grid(at, at, 1)).evaluate(expression)
+        return _raw_range(selector, expression, at)
+    value = Evaluation(selector, Grid(at, at, 1)).evaluate(expression)
     seconds = at / 1000
     if isinstance(value, str):
         return {"resultType": "string", "result": [seconds, value]}
@@ -119,13 +120,13 @@ def _query(app: App, given: Parameters) -> dict[str, Any]:
     }
 
 
-def _raw_range(app: App, expression: Any, at: int) -> dict[str, Any]:
+def _raw_range(selector: Selector, expression: Any, at: int) -> dict[str, Any]:
     """The samples themselves of a query such as ``up[5m]``."""
     if type(expression).__name__ != "MatrixSelector":
         raise BadData("a subquery only stands inside a function", "query")
-    selector = expression.vector_selector
-    at -= round(selector.offset.total_seconds() * 1000) if selector.offset else 0
-    samples = Selector(app.store).samples(matches_of(selector), at - round(expression.range.total_seconds() * 1000), at).living()
+    asked = expression.vector_selector
+    at -= round(asked.offset.total_seconds() * 1000) if asked.offset else 0
+    samples = selector.samples(matches_of(asked), at - round(expression.range.total_seconds() * 1000), at).living()
     result = []
     for row, labels in enumerate(samples.labels):
         piece = slice(int(samples.edges[row]), int(samples.edges[row + 1]))
@@ -133,7 +134,7 @@ def _raw_range(app: App, expression: Any, at: int) -> dict[str, Any]:
     return {"resultType": "matrix", "result": [row for row in result if row["values"]]}
 
 
-def _query_range(app: App, given: Parameters) -> dict[str, Any]:
+def _query_range(selector: Selector, given: Parameters) -> dict[str, Any]:
     """A range query."""
     start, end = _time(given, "start"), _time(given, "end")
     step = _step(_text(given, "step"))
@@ -145,7 +146,7 @@ def _query_range(app: App, given: Parameters) -> dict[str, Any]:
     if _is_range(expression):
         raise BadData("a range query needs an expression of a vector or a number, not a range", "query")
     grid = Grid(start, end, step)
-    value: Value = Evaluation(Selector(app.store), grid).evaluate(expression)
+    value: Value = Evaluation(selector, grid).evaluate(expression)
     if isinstance(value, str):
         raise BadData("a range query needs an expression of a vector or a number, not a text", "query")
     vector = value if isinstance(value, Vector) else functions.vector_of(value)
@@ -155,22 +156,22 @@ def _query_range(app: App, given: Parameters) -> dict[str, Any]:
     return {"resultType": "matrix", "result": result}
 
 
-def _series(app: App, given: Parameters) -> list[dict[str, str]]:
+def _series(selector: Selector, given: Parameters) -> list[dict[str, str]]:
     """Label sets of the series that match any of ``match[]``."""
     if not given.get("match"):
         raise BadData("at least one match[] is needed", "match[]")
-    return [labels for _, labels in Selector(app.store).series(*_wanted(given))]
+    return [labels for _, labels in selector.series(*_wanted(given))]
 
 
-def _labels(app: App, given: Parameters) -> list[str]:
+def _labels(selector: Selector, given: Parameters) -> list[str]:
     """Names of all labels."""
-    return Selector(app.store).label_names(*_wanted(given))
+    return selector.label_names(*_wanted(given))
 
 
-def _label_values(app: App, given: Parameters) -> list[str]:
+def _label_values(selector: Selector, given: Parameters) -> list[str]:
     """Values of one label."""
     (label,) = given["label"]
-    return Selector(app.store).label_values(label, *_wanted(given))
+    return selector.label_values(label, *_wanted(given))
 
 
 def _wanted(given: Parameters) -> tuple[list[list[Match]], int, int]:
@@ -184,16 +185,16 @@ def _wanted(given: Parameters) -> tuple[list[list[Match]], int, int]:
     return groups, _time(given, "start", 0), _time(given, "end", 0)
 
 
-def _metadata(app: App, given: Parameters) -> dict[str, list[dict[str, str]]]:
+def _metadata(selector: Selector, given: Parameters) -> dict[str, list[dict[str, str]]]:
     """Kind and unit of each metric."""
     kinds = {"counter": "counter", "gauge": "gauge"}
-    rows = app.store.query(
+    rows = selector.store.query(
         "SELECT name, any(kind) AS kind, any(unit) AS unit FROM series GROUP BY name ORDER BY name LIMIT 20000"
     ).to_pylist()
     return {row["name"]: [{"type": kinds.get(row["kind"], "unknown"), "help": "", "unit": row["unit"]}] for row in rows}
 
 
-def _build(app: App, given: Parameters) -> dict[str, Any]:
+def _build(selector: Selector, given: Parameters) -> dict[str, Any]:
     """What the server says it is; Grafana asks to learn what it may use."""
     return {"version": "2.45.0", "revision": f"ninefold-{__version__}", "branch": "", "buildUser": "", "buildDate": "", "goVersion": ""}
 

@@ -205,4 +205,5 @@ def _time(text: str, where: str, missing: int) -> int:
 
 
 def _nullable(values: F64) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]
+    numbers: list[float | None] = np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload]
+    return numbers
