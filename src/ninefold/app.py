@@ -175,7 +175,7 @@ class App:
         self.stewardship = Stewardship(
             self.watch, self.store, self.records, self.normaliser, connectors=self.connectors, sources=self.sources,
             configured=config.webhooks, workflows=workflows, cases={case.name: case.needs for case in USE_CASES}, meter=self.meter,
-            notify=config.stewardship.notify, cool_down_s=config.stewardship.cool_down_s,
+            traffic=self.traffic, notify=config.stewardship.notify, cool_down_s=config.stewardship.cool_down_s,
         )  # fmt: skip
         self.stewardship.mappings.load()
         pressure = self._pressure if config.limits.sample_under_pressure else lambda: 0.0

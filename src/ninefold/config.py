@@ -79,6 +79,7 @@ class WebhookConfig(Strict):
         description="title, body, time, severity, status, source_id, entity or attributes.<name> -> JMESPath.",
     )
     fingerprint: list[str] = Field(default_factory=list, description="Fields and attributes that make two records the same alert.")
+    timezone: str = Field("UTC", description="Zone of times that name none, such as Europe/Berlin; empty: this machine's.")
 
 
 class LimitsConfig(Strict):

@@ -54,8 +54,7 @@ class Normaliser:
     """
 
     def __init__(self, webhooks: Mapping[str, WebhookConfig]) -> None:
-        self._readers = {name: Reader(name, config) for name, config in webhooks.items()}
-        self._versions: dict[str, str] = {}
+        self._readers = {name: (Reader(name, config), "") for name, config in webhooks.items()}
         self._cache: OrderedDict[int, Future[list[Batch]]] = OrderedDict()
         self._sizes: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -66,7 +65,7 @@ class Normaliser:
         Raises:
             ConfigError: the mapping has a path that is not JMESPath or a field that does not exist.
         """
-        self._readers[name], self._versions[name] = Reader(name, config), f"{name} v{version}"
+        self._readers[name] = Reader(name, config), f"{name} v{version}"
 
     def read(self, format_: str, payload: bytes, received: int) -> dict[str, Any]:
         """The event row of one raw record, as it is read now; `received` in ns.
@@ -141,8 +140,9 @@ class Normaliser:
         kind, _, name = format_.partition(":")
         if kind != "webhook":
             raise BadData(f"no reader is known for the format {format_!r}; upgrade Ninefold or discard the record", "format")
-        read, version = (self._readers.get(name) or Reader(name)).to_event, self._versions.get(name)
-        if version is None:
+        reader, version = self._readers.get(name) or (Reader(name), "")
+        read = reader.to_event
+        if not version:
             return read
         return lambda payload, received: read(payload, received) | {"mapping": version}
 

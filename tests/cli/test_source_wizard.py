@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, SecretStr
 from typer.testing import CliRunner, Result
@@ -70,7 +70,7 @@ def test_without_a_terminal_everything_comes_from_the_arguments(tmp_path: Path, 
         "sources": {
             "orders": {"type": "shop", "url": "http://shop", "password": "${ORDERS_PASSWORD}", "tags": ["a", "b"], "interval_s": 10}
         },
-        "webhooks": {"shop": {"fields": {"title": "subject", "severity": "priority"}}},
+        "webhooks": {"shop": {"kind": "alert", "fields": {"title": "subject", "severity": "priority"}}},
     }
     file = tmp_path / "ninefold.yaml"
     file.write_text(done.stdout)
@@ -130,6 +130,14 @@ def test_on_a_terminal_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sources._take(found, found_settings, True) == {}
 
 
+def test_a_proposed_mapping_keeps_the_kind_as_which_records_are_read() -> None:
+    """A mapping without a kind would make alerts of them."""
+    read = [({"message": "v2 is out"}, "webhook:deploys"), ({"message": "v2 is out"}, "webhook:shop"), ([1], "webhook:shop")]
+    kinds = [trying._mapped([raw_batch(format_, "x", 1, [orjson.dumps(record)])])[2] for record, format_ in read]
+    assert kinds == ["deployment", "alert", "alert"]
+    assert trying._mapped([])[2] == ""
+
+
 def test_a_real_database_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trying, "plugins", plugins)
     file = tmp_path / "shop.db"
@@ -151,6 +159,7 @@ NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 
 
 @settings(max_examples=40, deadline=None)
+@example({"b": {"type": "a", "url": "\x85"}}, "a", False)
 @given(st.dictionaries(NAMES, st.fixed_dictionaries({"type": NAMES, "url": st.text(max_size=8)}), max_size=4), NAMES, st.booleans())
 def test_adding_to_any_file_keeps_the_rest(entries: dict[str, Any], name: str, last: bool) -> None:
     sections = [{"sources": entries}, {"server": {"port": 1}}]

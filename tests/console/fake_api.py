@@ -119,8 +119,8 @@ class FakeServer:
             "series/{id}/points": self._points,
             "topology": self._topology,
             "sources": self._sources,
-            "sources/{name}": self._source,
-            "sources/{name}/mapping": self._mapping,
+            "sources/{name:path}/mapping": self._mapping,
+            "sources/{name:path}": self._source,
             "source-kinds": self._source_kinds,
             "quarantine": self._quarantined,
             "workflows": self._workflows,
@@ -131,7 +131,7 @@ class FakeServer:
             "me": self._me,
         }
         post = {
-            "sources/{name}/mapping/preview": self._preview, "sources/{name}/mapping/replay": self._reread,
+            "sources/{name:path}/mapping/preview": self._preview, "sources/{name:path}/mapping/replay": self._reread,
             "source-kinds/{kind}/check": self._check,
             "incidents/{id}/{action}": self._act, "quarantine/replay": self._replay, "workflows/{name}/run": self._start_run,
             "workflows/stop": self._stop, "runs/{id}/cancel": self._cancel, "approvals/{id}": self._decide, "query": self._query,
@@ -139,7 +139,7 @@ class FakeServer:
         routes: list[Route | WebSocketRoute] = [Route(f"{api}/session", self._session, methods=["POST", "DELETE"])]
         routes += [Route(f"{api}/{path}", self._guarded(handler), methods=["GET"]) for path, handler in get.items()]
         routes += [Route(f"{api}/{path}", self._guarded(handler), methods=["POST"]) for path, handler in post.items()]
-        routes += [Route(f"{api}/sources/{{name}}/mapping", self._guarded(self._save_mapping), methods=["PUT"])]
+        routes += [Route(f"{api}/sources/{{name:path}}/mapping", self._guarded(self._save_mapping), methods=["PUT"])]
         routes += [Route(f"{api}/workflows/stop", self._guarded(self._lift), methods=["DELETE"])]
         routes += [WebSocketRoute(f"{api}/live", self._live), Route("/{path:path}", self._page)]
         return Starlette(routes=routes)

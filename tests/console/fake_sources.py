@@ -237,5 +237,6 @@ def attempt(now: datetime) -> Json:
     rows = [{"received": rfc(now), "source": "trial", "format": "webhook:shop", "payload": record} for record in records(now)[:3]]
     return {
         "said": "connected to MQTT 5 broker mosquitto, 8 messages in 3 s", "samples": [{"signal": "raw", "rows": 8, "first": rows}],
-        "suggestions": found, "mapping": "shop", "cadence": "It is pushed: nothing has to be asked.", "settings": {"batch": 500},
+        "suggestions": found, "mapping": "shop", "cadence": "It is pushed: nothing has to be asked.", "kind": "alert",
+        "settings": {"batch": 500},
     }  # fmt: skip

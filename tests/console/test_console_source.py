@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import fake_incidents
+import fake_rest
 import fake_sources
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from ninefold.config import WebhookConfig
 from ninefold.stewardship.trying import Attempt
 from ninefold.web.api.series import Points
 from ninefold.web.api.source import MappingInfo, Preview, SourceDetail
+from ninefold.web.api.sources import SourceInfo
 
 NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 
@@ -39,6 +41,7 @@ def test_the_fake_speaks_exactly_the_shapes_of_the_api() -> None:
     for model, answer in (
         (SourceDetail, fake_sources.detail("deploys", NOW)), (SourceDetail, fake_sources.detail("otlp", NOW)),
         (MappingInfo, saved), (Preview, tried), (Points, series),
+        (SourceInfo, fake_rest.sources(NOW)[0]),
     ):  # fmt: skip
         assert set(answer) == set(model.model_fields)
         model.model_validate(answer)
@@ -55,6 +58,8 @@ pytestmark = pytest.mark.real
 
 def test_freedom_is_shown_term_by_term_with_advice(serve: Serve, visit: Open) -> None:
     page = visit(serve(), "/sources")
+    expect(page.locator(".sources tr", has_text="deploys")).to_contain_text(re.compile("1 drift.*81"))
+    expect(page.locator(".sources tr", has_text="syslog")).to_contain_text(re.compile("no.*–"))
     page.get_by_role("link", name="deploys").click()
     expect(page.get_by_role("img", name="Freedom 80.9 of 100")).to_be_visible()
     rows = page.locator(".terms tbody tr")
@@ -73,10 +78,12 @@ def test_the_watch_shows_checks_drifts_and_who_depends_on_it(serve: Serve, visit
     page.get_by_role("link", name="Watch").click()
     expect(page).to_have_url(re.compile("/sources/deploys/watch$"))
     checks = page.locator(".checks tbody tr")
-    expect(checks).to_have_count(8)
+    expect(checks).to_have_count(9)
     expect(checks.nth(1)).to_contain_text("not judged")
     expect(checks.nth(1)).to_contain_text("usually 1,200 in 5 min")
     expect(checks.nth(0)).to_contain_text("silent after 15m")
+    expect(checks.nth(2)).to_contain_text("Cadence")
+    expect(checks.nth(2)).to_contain_text("every 5m")
     drift = section(page, "Drifts so far").locator("li", has_text="has sent no events for 9 h")
     drift.locator("summary").first.click()
     expect(drift).to_contain_text("administrators were told, and of its end")
@@ -109,9 +116,9 @@ def test_a_mapping_is_suggested_tried_saved_and_applied_to_the_past(serve: Serve
     server = serve()
     page = visit(server, "/sources/deploys/mapping")
     expect(section(page, "Preview")).to_contain_text("the newest 8 stored records")
-    page.get_by_role("button", name="Take 6 suggestions").click()
+    page.get_by_role("button", name="Take 5 suggestions").click()
     expect(page.get_by_label("Path of time")).to_have_value("finished_at")
-    expect(page.locator(".mapping .badge.good")).to_have_count(6)
+    expect(page.locator(".mapping .badge.good")).to_have_count(5)
     page.get_by_label("Path of title").fill("join(' ', [app, version])")
     changed = page.locator(".compare .differs", has_text="title").first
     expect(changed).to_contain_text("rolled out checkout 2026.11.9")
@@ -143,7 +150,7 @@ def test_a_mapping_is_suggested_tried_saved_and_applied_to_the_past(serve: Serve
 def test_a_mapping_can_be_written_as_yaml(serve: Serve, visit: Open) -> None:
     server = serve()
     page = visit(server, "/sources/deploys/mapping")
-    page.get_by_role("button", name="Take 6 suggestions").click()
+    page.get_by_role("button", name="Take 5 suggestions").click()
     page.get_by_role("button", name="YAML").click()
     text = page.get_by_label("The mapping as YAML").input_value()
     assert yaml.safe_load(text)["fields"]["time"] == "finished_at"
@@ -156,7 +163,7 @@ def test_a_mapping_can_be_written_as_yaml(serve: Serve, visit: Open) -> None:
 
 def test_who_may_only_read_sees_a_mapping_but_cannot_save_it(serve: Serve, visit: Open) -> None:
     page = visit(serve(role="viewer"), "/sources/deploys/mapping")
-    page.get_by_role("button", name="Take 6 suggestions").click()
+    page.get_by_role("button", name="Take 5 suggestions").click()
     expect(page.locator(".readings li")).to_have_count(8)
     expect(page.get_by_role("button", name="Save")).to_be_disabled()
     expect(page.get_by_role("button", name="Read them again")).to_be_disabled()

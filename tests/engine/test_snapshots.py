@@ -43,6 +43,9 @@ class Hoarder:
     name: ClassVar[str] = "hoarder"
     signals: ClassVar[frozenset[str]] = frozenset({"event"})
 
+    whole = False
+    """Only tens of numbers are a state."""
+
     def __init__(self) -> None:
         self.seen: list[int] = []
 
@@ -65,6 +68,8 @@ class Hoarder:
 
     def assemble(self, parts: Iterable[bytes]) -> None:
         self.seen = [int(part) for part in parts]
+        if self.whole and len(self.seen) % 10:
+            raise BadData("parts are missing")
 
 
 class Small(Hoarder):
@@ -204,3 +209,28 @@ def test_findings_of_a_large_state_go_at_once_and_come_once_whenever_it_ends(jou
     assert kept(journal) == list(range(80))
     found = [number for number in ids(journal.read(0, limit=10_000)) if number >= BASE]
     assert found == [BASE + 1 + i for i in range(80)]
+
+
+def test_a_part_of_another_snapshot_is_not_mixed_in(journal: SqliteJournal, caplog: pytest.LogCaptureFixture) -> None:
+    technique, small = Hoarder(), Small()
+    technique.seen, small.seen = list(range(40)), [5]
+    keep(journal, technique, small)
+    older = journal.part("techniques", 3)
+    for _ in range(2):
+        keep(journal, technique, small)
+    assert journal.part("techniques", 3) != older
+    journal.put("techniques", 3, older).result()
+    found = Hoarder(), Small()
+    found[0].seen, found[0].whole = [-1], True
+    Snapshots(journal, "techniques").restore(found)
+    assert [one.seen for one in found] == [[], [5]], "what is small does not depend on the parts"
+    assert "part 1 of the snapshot is lost" in caplog.text
+
+
+def test_a_snapshot_that_shrank_leaves_no_parts_behind(journal: SqliteJournal) -> None:
+    technique = Hoarder()
+    for size in (300, 300, 40, 40):
+        technique.seen = list(range(size))
+        keep(journal, technique)
+    assert any(journal.part("techniques", number) for number in range(20))
+    assert not any(journal.part("techniques", number) for number in range(30, 400))

@@ -49,9 +49,22 @@ def followed(path: Path, content: bytes, format_: Any) -> list[Decoded]:
     return found
 
 
-def upload(body: bytes, format_: str) -> Decoded:
+def upload(body: bytes, format_: str, **more: str) -> Decoded:
     (door,) = FileUpload("upload", FileUpload.Config(), Lent()).doors()
-    return door.accept(Asked("file", RECEIVED, body, query={"format": format_}))
+    return door.accept(Asked("file", RECEIVED, body, query={"format": format_} | more))
+
+
+def test_an_upload_says_which_zone_its_times_are_of() -> None:
+    for format_, content in (
+        ("csv", b"time,message\n2026-11-22 14:30:00,a\n"),
+        ("jsonl", b'{"time":"2026-11-22T14:30:00","message":"a"}\n'),
+        ("log", b"2026-11-22 14:30:00 a\n"),
+    ):
+        for more, expected in (({}, "2026-11-22T14:30:00Z"), ({"timezone": "Europe/Berlin"}, "2026-11-22T13:30:00Z")):
+            (row,) = rows([upload(content, format_, **more)], "log")
+            assert row["time"].value == parse(expected), format_
+    with pytest.raises(BadData, match="'Berlin' is no name of the time zone database"):
+        upload(b"a\n", "log", timezone="Berlin")
 
 
 def test_a_record_nested_too_deeply_is_set_aside_alone(tmp_path: Path) -> None:

@@ -231,3 +231,40 @@ def test_name_value_lists_and_wrapped_json_read_as_objects() -> None:
         "labels.service.name": "cart", "tags.browser": "Chrome", "tags.environment": "prod", "Message.AlarmName": "CPU", "list": "[1,2]",
     }  # fmt: skip
     assert guess(found).entity() == "service:cart"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("2026-11-22T14:30:00", "2026-11-22T13:30:00Z"),
+        ("2026-07-01 14:30:00.25", "2026-07-01T12:30:00.25Z"),
+        ("2026-07-01T14:30:00Z", "2026-07-01T14:30:00Z"),
+        ("2026-10-25T02:30:00", "2026-10-25T00:30:00Z"),  # comes twice: the first
+        ("2026-03-29T02:30:00", "2026-03-29T01:30:00Z"),  # is skipped
+    ],
+)
+def test_a_time_without_a_zone_is_one_of_the_mappings(written: str, expected: str) -> None:
+    for record, fields in (({"title": "a", "when": written}, {"time": "when"}), ({"title": "a", "time": written}, {})):
+        (event,) = read("x", record, WebhookConfig(fields=fields, timezone="Europe/Berlin"))
+        assert event["time"] == parse(expected)
+    (event,) = read("x", {"title": "a", "time": written})
+    assert event["time"] == parse(written.removesuffix("Z").replace(" ", "T") + "Z")
+
+
+def test_a_products_time_without_a_zone_is_one_of_the_mappings() -> None:
+    record = {"number": "INC1", "sys_id": "1", "short_description": "x", "sys_updated_on": "2026-11-22 14:30:00"}
+    (event,) = read("servicenow", record, WebhookConfig(timezone="Europe/Berlin"))
+    assert event["time"] == parse("2026-11-22T13:30:00Z")
+
+
+def test_an_unknown_zone_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'Berlin' is no name of the time zone database"):
+        webhook.Reader("x", WebhookConfig(timezone="Berlin"))
+
+
+def test_what_is_cut_from_a_large_record_is_counted() -> None:
+    (event,) = read("x", {"title": "a", "rows": [{"n": place} for place in range(20)]})
+    assert event["attributes"]["rows.15.n"] == "15"
+    assert event["attributes"]["ninefold.attributes_left_out"] == "4"
+    (event,) = read("x", {"title": "a"} | {f"k{place}": place for place in range(1999)})
+    assert event["attributes"]["ninefold.attributes_left_out"] == str(2000 - 256)

@@ -10,6 +10,7 @@ import pytest
 from ninefold.catalogue.watch import SourceWatch
 from ninefold.config import WebhookConfig
 from ninefold.ground.meter import Meter
+from ninefold.ground.traffic import Traffic
 from ninefold.normalise import Normaliser
 from ninefold.stewardship import Stewardship
 from ninefold.store.records.base import Base, Records
@@ -43,5 +44,5 @@ def normaliser() -> Normaliser:
 def steward(store: Telemetry, records: Records, normaliser: Normaliser) -> Stewardship:
     return Stewardship(
         SourceWatch(), store, records, normaliser, connectors={}, sources=[], configured=CONFIGURED, workflows=[], meter=Meter(),
-        cases={"Fold alerts": ("alerts", "topology"), "Automate": ("alerts", "tickets")},
+        traffic=Traffic(), cases={"Fold alerts": ("alerts", "topology"), "Automate": ("alerts", "tickets")},
     )  # fmt: skip

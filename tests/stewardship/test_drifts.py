@@ -173,15 +173,15 @@ def test_the_load_put_on_a_source_is_counted_over_a_minute(steward: Stewardship,
     asked, given = steward._meter.counter(REQUESTS), steward._meter.counter(BYTES)
     asked.add(1000, source="shop")
     start = now()
-    assert steward.freedom("shop", "poll").load is None, "how much it is a minute is not known at once"
+    assert steward.freedom("shop").load is None, "how much it is a minute is not known at once"
     asked.add(20, source="shop")
     asked.add(500, source="other")
     given.add(6000, source="shop")
     monkeypatch.setattr("ninefold.stewardship.now", lambda: start + 120 * SECOND)
-    load = steward.freedom("shop", "poll").load
+    load = steward.freedom("shop").load
     assert load is not None
     assert [load.requests, load.bytes] == pytest.approx([10, 3000], rel=0.01)
-    assert steward.freedom("shop", "poll").load == load, "measured once a minute"
+    assert steward.freedom("shop").load == load, "measured once a minute"
 
 
 def test_facts_are_kept_for_the_roadmap(steward: Stewardship, records: Records) -> None:
@@ -189,7 +189,9 @@ def test_facts_are_kept_for_the_roadmap(steward: Stewardship, records: Records) 
     at = now()
     for i in range(40):
         row = {"time": at + i * SECOND, "body": "x", "attributes": {"user": "ada"}}
-        watch.process(batch_of("log", "app", at + (i + 1) * SECOND, [row]))
+        batch = batch_of("log", "app", at + (i + 1) * SECOND, [row])
+        steward._traffic.record(batch, "push")
+        watch.process(batch)
     steward.keep_now()
     steward.keep_now()
     with records.reading() as session:
@@ -199,3 +201,35 @@ def test_facts_are_kept_for_the_roadmap(steward: Stewardship, records: Records) 
     assert (kept.source, kept.facts["types"], kept.facts["extraction"]) == ("app", ["log"], "push")
     assert kept.facts["score"] > 50
     assert kept.facts["models"] == [{"signal": "log", "type": "", "version": 0, "fields": 2, "named": ["attributes.user", "body"]}]
+    assert steward.kept() == {"app": kept.facts}
+
+
+def test_a_source_without_a_class_is_of_the_kind_by_which_it_came(steward: Stewardship) -> None:
+    """The same in the API's answer and in what is kept; the mapping's name only chooses the advice."""
+    at = now()
+    for name, kind in (("hook", "push"), ("asked", "poll"), ("read", "file"), ("again", "own"), ("evicted", "")):
+        row = {"time": at, "title": "x", "kind": "alert", "attributes": {"ninefold.normaliser": "1 webhook:jira"}}
+        batch = batch_of("event", name, at, [row])
+        if kind:
+            steward._traffic.record(batch, kind)
+        steward.watch.process(batch)
+    steward.keep_now()
+    kept, kinds = steward.kept(), {"hook": "push", "asked": "poll", "read": "file", "again": "push", "evicted": ""}
+    assert {name: found["kind"] for name, found in kept.items()} == kinds
+    assert {name: found["extraction"] for name, found in kept.items()} == kinds
+    assert {name: steward.freedom(name).extraction for name in kinds} == kinds
+    points = {name: found["terms"][0]["points"] for name, found in kept.items()}
+    assert points == {"hook": 15.0, "asked": 9.0, "read": 5.0, "again": 15.0, "evicted": None}, "what is not known takes no points"
+    assert any("jira" in line["text"].lower() for line in kept["asked"]["advice"] if line["term"] == "extraction"), kept["asked"]["advice"]
+
+
+def test_keeping_facts_looks_over_what_is_counted_once(steward: Stewardship, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pass over all of it for each source would be quadratic in sources."""
+    for n in range(5):
+        steward.watch.process(batch_of("log", f"s{n}", now(), [{"time": now(), "body": "x"}]))
+    passes, samples = [], steward._meter.samples
+    monkeypatch.setattr(steward._meter, "samples", lambda: passes.append(1) or samples())
+    monkeypatch.setattr(steward.watch, "of", lambda source: pytest.fail("it looks for one source among all"))
+    steward.keep_now()
+    assert passes == [1]
+    assert len(steward.kept()) == 5

@@ -14,7 +14,8 @@ from ninefold.ground.errors import BadData, ConfigError
 from ninefold.normalise import Normaliser
 from ninefold.sources.reading import raw_batch
 from ninefold.stewardship import Stewardship
-from ninefold.stewardship.mapping import checked, suggested
+from ninefold.stewardship.mapping import Mappings, checked, suggested
+from ninefold.store.records.base import Records
 from ninefold.store.telemetry import Telemetry
 
 _TOKENS = count()
@@ -51,6 +52,10 @@ def test_a_suggestion_names_a_path_that_gives_what_was_found() -> None:
     (placed,) = [s for s in suggested([{"placed": "2026-11-22 10:00:00", "note": "2026"}]) if s.target == "time"]
     assert (placed.path, placed.confidence) == ("placed", 0.8), "a time under a name of its own"
     assert suggested([]) == []
+    (said,) = suggested([{"message": "down"}])
+    assert (said.target, said.path) == ("title", "message"), "no body that says the title again"
+    both = {s.target: s.path for s in suggested([{"summary": "down", "message": "the disk is full"}])}
+    assert both == {"title": "summary", "body": "message"}
 
 
 def test_versions_override_the_file_and_survive_a_restart(steward: Stewardship, normaliser: Normaliser) -> None:
@@ -144,3 +149,14 @@ def test_what_cannot_be_read_so_stays_as_it_was(steward: Stewardship, store: Tel
         "o2": "alert",
     }
     assert steward.mappings.apply("orders4", start, start, "somebody else").read == 0
+
+
+def test_another_text_in_the_file_is_read_again_too(
+    steward: Stewardship, store: Telemetry, records: Records, normaliser: Normaliser
+) -> None:
+    start = now() - 100 * SECOND
+    deliver(store, normaliser, "orders9", [order(1, timestamp="2026-11-02T00:00:00Z")], start)
+    for title in ("what", "name", "what"):  # the first one comes back
+        files = {"orders9": WebhookConfig(fields={"title": title})}
+        Mappings(records, store, Normaliser(files), files).apply("orders9", start, start)
+        assert [row["title"] for row in stored(store, "orders9")] == [order(1)[title]]

@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr
 from starlette.testclient import TestClient
 
 from ninefold import plugin
-from ninefold.catalogue.watch import SourceWatch
+from ninefold.catalogue.watch import Episode, SourceWatch
 from ninefold.config import WebhookConfig
 from ninefold.ground.clock import SECOND, now
 from ninefold.ground.errors import Unavailable
@@ -87,11 +87,12 @@ def program(store: Telemetry, tmp_path: Path) -> Iterator[Program]:
     records = Records(f"sqlite:///{tmp_path}/records.db")
     Base.metadata.create_all(records.engine)
     normaliser = Normaliser(CONFIGURED)
+    traffic = Traffic()
     steward = Stewardship(
         SourceWatch(), store, records, normaliser, connectors={}, sources=[Orders("asked", Orders.Config(url="x"), plugin.Lent())],
-        configured=CONFIGURED, workflows=[], cases={"Fold alerts": ("alerts",)}, meter=Meter(),
+        configured=CONFIGURED, workflows=[], cases={"Fold alerts": ("alerts",)}, meter=Meter(), traffic=traffic,
     )  # fmt: skip
-    yield Program(store=store, records=records, tokens=Tokens(records), traffic=Traffic(), normaliser=normaliser, stewardship=steward)
+    yield Program(store=store, records=records, tokens=Tokens(records), traffic=traffic, normaliser=normaliser, stewardship=steward)
     records.close()
 
 
@@ -198,3 +199,37 @@ def test_kinds_are_described_and_can_be_tried(clients: dict[str, TestClient]) ->
     assert "sesame" not in wrong.text
     assert admin.post("/api/v1/source-kinds/orders/check", json={"settings": {"url": "http://nobody"}}).status_code == 503
     assert admin.post("/api/v1/source-kinds/nothing/check", json={}).status_code == 404
+
+
+def test_a_name_may_hold_slashes_and_spaces(program: Program, clients: dict[str, TestClient]) -> None:
+    rows = [orjson.dumps({"id": i, "what": f"order {i}"}) for i in range(3)]
+    program.deliver([raw_batch("webhook:shop", "a/b c", now() - 60 * SECOND, rows)])
+    path = "/api/v1/sources/a%2Fb%20c"
+    assert clients["viewer"].get(path).json()["name"] == "a/b c"
+    assert clients["viewer"].get(f"{path}/mapping").json()["name"] == "shop"
+    given = {"mapping": {"fields": {"title": "what"}}}
+    assert len(clients["viewer"].post(f"{path}/mapping/preview", json=given).json()["items"]) >= 3
+    assert clients["operator"].put(f"{path}/mapping", json=given).json()["version"] == 1
+    done = clients["operator"].post(f"{path}/mapping/replay", json={"source": "a/b c"}).json()
+    assert (done["read"], done["unreadable"]) == (3, 0)
+
+
+def test_the_list_says_how_free_a_source_is_and_whether_it_drifts(program: Program, clients: dict[str, TestClient]) -> None:
+    """As last kept: nothing is measured for a request."""
+    row = {"time": now(), "body": "x"}
+    program.deliver([batch_of("log", "app", now(), [row])])
+
+    def listed() -> dict[str, Any]:
+        (item,) = clients["viewer"].get("/api/v1/sources").json()["items"]
+        return {key: item[key] for key in ("name", "score", "drifting")}
+
+    assert listed() == {"name": "app", "score": None, "drifting": 0}
+    steward: Stewardship = program.stewardship
+    steward.watch._episodes["app", "log", "lag"] = Episode("app", "log", "lag", now(), fired=True)
+    steward.keep_now()
+    kept = steward.kept()["app"]["score"]
+    assert kept > 50
+    assert listed() == {"name": "app", "score": kept, "drifting": 1}
+    steward.watch.restore(b"")
+    steward.keep_now()
+    assert listed() == {"name": "app", "score": kept, "drifting": 0}, "what the watch has forgotten does not drift"

@@ -137,6 +137,7 @@ export interface MappingTable {
   kind: string
   fields: Record<string, string>
   fingerprint: string[]
+  timezone?: string
 }
 
 export interface Suggestion {
@@ -207,6 +208,8 @@ export interface Attempt {
   samples: { signal: string; rows: number; first: Reading[] }[]
   suggestions: Suggestion[]
   mapping: string
+  /** As what its records are read without a mapping. */
+  kind: string
   cadence: string
   settings: Record<string, unknown>
 }

@@ -164,6 +164,10 @@ export interface Source {
   delay_p99_s: number | null
   quarantined: number
   state: 'flowing' | 'quiet' | 'silent'
+  /** Its freedom, 0 to 100; null while it is not known. */
+  score: number | null
+  /** How many of its drifts are not over. */
+  drifting: number
 }
 
 export interface Quarantined {

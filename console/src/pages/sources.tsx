@@ -69,6 +69,8 @@ function Table({ sources }: { sources: readonly Source[] }) {
             <tr>
               <th>Source</th>
               <th>State</th>
+              <th>Drifting</th>
+              <th class="number">Freedom</th>
               {shown.map((signal) => (
                 <th class="number">{HEADS[signal]}</th>
               ))}
@@ -90,6 +92,16 @@ function Table({ sources }: { sources: readonly Source[] }) {
                 <td>
                   <SourceState state={source.state} />
                 </td>
+                <td>
+                  {source.drifting ? (
+                    <a class="warning-text" href={`/sources/${encodeURIComponent(source.name)}/watch`}>
+                      {plural(source.drifting, 'drift')}
+                    </a>
+                  ) : (
+                    <span class="soft">no</span>
+                  )}
+                </td>
+                <td class="number">{source.score === null ? <span class="soft">–</span> : Math.round(source.score)}</td>
                 {shown.map((signal) => {
                   const flow = source.signals[signal]
                   return (

@@ -140,7 +140,7 @@ function Settings({ kind }: { kind: Kind }) {
   const field = (setting: Setting) => (
     <Field key={setting.name} setting={setting} value={typed[setting.name]} wrong={typed[setting.name] ? wrong[setting.name] : ''} set={(value) => type({ ...typed, [setting.name]: value })} />
   )
-  const mapped = attempt?.mapping && attempt.suggestions.length ? { webhooks: { [attempt.mapping]: { fields: Object.fromEntries(attempt.suggestions.map(({ target, path }) => [target, path])) } } } : {}
+  const mapped = attempt?.mapping && attempt.suggestions.length ? { webhooks: { [attempt.mapping]: { kind: attempt.kind || 'alert', fields: Object.fromEntries(attempt.suggestions.map(({ target, path }) => [target, path])) } } } : {}
   const yaml = toYaml({ sources: { [name || kind.kind]: { type: kind.kind, ...withoutSecrets(name, table, secrets) } }, ...mapped })
   return (
     <form

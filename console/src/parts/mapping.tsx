@@ -181,6 +181,16 @@ function Fields({ table, suggestions, set, change }: FieldsProps) {
           Kind of event
           <input class="mono" type="text" value={table.kind} onInput={(event) => change({ ...table, kind: event.currentTarget.value })} />
         </label>
+        <label>
+          Zone of times that name none
+          <input
+            class="mono"
+            type="text"
+            placeholder="Europe/Berlin"
+            value={table.timezone ?? 'UTC'}
+            onChange={(event) => change({ ...table, timezone: event.currentTarget.value.trim() || 'UTC' })}
+          />
+        </label>
         <label class="grow">
           The same alert has the same
           <input

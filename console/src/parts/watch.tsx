@@ -7,6 +7,7 @@ import { healthOf, Shape, type Health } from './icons'
 const CHECKS = [
   ['silence', 'Silence', 'it says nothing for longer than ever'],
   ['volume', 'Volume', 'rows in five minutes, by hour of the week'],
+  ['cadence', 'Cadence', 'how far its deliveries or points are apart'],
   ['lag', 'Lag', 'a record’s own time to its receipt'],
   ['skew', 'Clock skew', 'records from the future'],
   ['duplicates', 'Duplicates', 'records that came before'],
@@ -43,6 +44,9 @@ function state(what: What, stream: Stream, drifting: readonly Drifting[], models
     case 'volume':
       if (!stream.regular) return { health: 'info', word: 'not judged', detail: 'it has no rhythm' }
       return stream.rows_usual === null ? unsure('how much is usual') : fine(`${whole(stream.rows_usual)} in 5 min`, 'as usual')
+    case 'cadence':
+      if (!stream.regular) return { health: 'info', word: 'not judged', detail: 'it has no rhythm' }
+      return stream.every_s === null ? unsure('how often it delivers') : fine(`every ${span(stream.step_s ?? stream.every_s)}`, 'as usual')
     case 'lag':
       return stream.delay_p50_s === null ? unsure('how late it is') : fine(`half within ${delay(stream.delay_p50_s)}`)
     case 'severity':

@@ -145,7 +145,7 @@ class Baseline:
         """Take over the parts of a snapshot in their order; none start afresh.
 
         Raises:
-            BadData: it is of another version, or parts are missing.
+            BadData: it is of another version, or parts are missing or too many.
         """
         self._reset(1024)
         used, first = 0, 0
@@ -157,6 +157,8 @@ class Baseline:
                 self._clock, self._announced = arrays["clock"], set(texts["announced"])
                 continue
             some = slice(first, first + len(arrays["ids"]))
+            if some.stop > used:
+                raise BadData(f"the snapshot of {self.name} has more than its {used} series; start afresh")
             self._ids[some], self._about[some] = arrays["ids"], self._texts.include(texts, arrays["about"])
             for name, array in self._state._asdict().items():
                 array[some] = arrays[name]

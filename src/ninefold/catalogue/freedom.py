@@ -64,19 +64,20 @@ class Freedom:
 
 def freedom(
     source: str, kind: str, extraction: str, streams: Sequence[Stream], models: Sequence[Mapping[str, Any]], refused: int, at: int,
-    load: Load | None = None,
+    load: Load | None = None, product: str = "",
 ) -> Freedom:  # fmt: skip
     """Measure one source.
 
     Args:
         source: its name.
-        kind: the word of its class (``otlp``, ``webhook`` …), "" when it is not known.
-        extraction: push, stream, poll, file.
+        kind: the word of its class (``otlp``, ``webhook`` …), how it comes when no class is known.
+        extraction: push, stream, poll, file; "" when it is not known.
         streams: what the watch knows of its signals.
         models: its data models.
         refused: its records in quarantine.
         at: now on the watch's clock, in ns.
         load: what reading it costs it, for polled sources.
+        product: whose advice fits, `kind` by default.
     """
     frequency, jitter = _rhythm(streams)
     p50, p99 = (_worst([stream.delay.quantile(share) for stream in streams]) for share in (0.5, 0.99))
@@ -101,7 +102,7 @@ def freedom(
         source, kind, extraction, not manual, sorted({stream.signal for stream in streams}), frequency, jitter, p50, p99, complete,
         round(history, 2), changes if settled else None, load, terms, score, f"({sum_}) = {had:.1f} of {most} = {score}",
         [
-            {"term": term.name, "lost": f"{term.most - term.points:.1f}", "text": advice(kind, extraction, term.name)}
+            {"term": term.name, "lost": f"{term.most - term.points:.1f}", "text": advice(product or kind, extraction, term.name)}
             for term in sorted(terms, key=lambda term: (term.points or 0.0) - term.most)
             if term.points is not None and term.points < 0.7 * term.most
         ],
@@ -139,8 +140,8 @@ def _completeness(streams: Sequence[Stream], refused: int) -> tuple[float | None
 
 
 def _extraction(extraction: str) -> Term:
-    points = {"push": 15.0, "stream": 15.0, "poll": 9.0, "file": 5.0}.get(extraction, 0.0)
-    return Term("extraction", points, 15, extraction, "Pushed or streamed 15, polled 9, read from files 5.")
+    points = {"push": 15.0, "stream": 15.0, "poll": 9.0, "file": 5.0}.get(extraction)
+    return Term("extraction", points, 15, extraction or "unknown", "Pushed or streamed 15, polled 9, read from files 5.")
 
 
 def _programmatic(manual: bool) -> Term:

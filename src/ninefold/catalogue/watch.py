@@ -8,6 +8,8 @@ metrics come every 15 s) and are not watched; when even they were away for two m
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -37,6 +39,7 @@ _STREAMS, _MODELS = 5000, 64
 """Streams that are watched (beyond, new ones are not), and models of one source (beyond, records are of the type ``other``)."""
 _HOUR = 60 * MINUTE
 _SEVERITIES = {"silence": "high"}
+_Places = tuple[list[tuple[str, str]], list[tuple[str, str, str]], list[tuple[str, str, str]]]
 _ODD, _ODDER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -55,6 +58,17 @@ class Episode:
     good: int = 0
     fired: bool = False
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A source as it stands, in copies: its signals, data models, drifts that are not over, and records in quarantine."""
+
+    source: str
+    streams: list[Stream]
+    models: list[dict[str, Any]]
+    drifts: list[dict[str, Any]]
+    refused: int
 
 
 class SourceWatch:
@@ -123,30 +137,56 @@ class SourceWatch:
         with self._lock:
             return sorted({source for source, _ in self._streams})
 
-    def streams(self, source: str) -> list[Stream]:
-        """The signals of a source as they stand; copies."""
+    def known(self) -> Iterator[Known]:
+        """Every source as it stands, by name; nothing waits for longer than one source takes to copy."""
+        places: dict[str, _Places] = defaultdict(lambda: ([], [], []))
         with self._lock:
-            found = [
-                orjson.dumps(s.state(), option=orjson.OPT_NON_STR_KEYS) for (name, _), s in sorted(self._streams.items()) if name == source
-            ]
-        return [Stream.of(orjson.loads(state)) for state in found]
+            for stream in self._streams:
+                places[stream[0]][0].append(stream)
+            for model in self._models:
+                places[model[0]][1].append(model)
+            for drift in self._episodes:
+                places[drift[0]][2].append(drift)
+        for source in sorted(places):
+            yield self._known(source, places[source])
 
-    def models(self, source: str) -> list[dict[str, Any]]:
-        """The models of a source: signal, type, version, rows sampled, fields, versions."""
+    def of(self, source: str) -> Known:
+        """A source as it stands; empty when it is not known."""
         with self._lock:
-            return [
+            places: _Places = (
+                [place for place in self._streams if place[0] == source],
+                [place for place in self._models if place[0] == source],
+                [place for place in self._episodes if place[0] == source],
+            )
+        return self._known(source, places)
+
+    def _known(self, source: str, places: _Places) -> Known:
+        with self._lock:  # a place may be forgotten by now
+            streams = [self._streams[place] for place in sorted(places[0]) if place in self._streams]
+            states = [orjson.dumps(stream.state(), option=orjson.OPT_NON_STR_KEYS) for stream in streams]
+            models = [
                 {
                     "signal": model.signal, "type": model.type, "version": model.version, "learning": not model.version,
                     "sampled": round(model.rows), "first_seen": model.first, "last_seen": model.last, "fields": model.table(),
                     "overflow": model.overflow, "versions": list(model.versions),
                 }
-                for key, model in sorted(self._models.items()) if key[0] == source
+                for model in (self._models[place] for place in sorted(places[1]) if place in self._models)
             ]  # fmt: skip
+            drifts = [asdict(episode) for place in places[2] if (episode := self._episodes.get(place)) and episode.fired]
+            refused = self._refused.get(source, 0)
+        return Known(source, [Stream.of(orjson.loads(state)) for state in states], models, drifts, refused)
+
+    def streams(self, source: str) -> list[Stream]:
+        """The signals of a source as they stand; copies."""
+        return self.of(source).streams
+
+    def models(self, source: str) -> list[dict[str, Any]]:
+        """The models of a source: signal, type, version, rows sampled, fields, versions."""
+        return self.of(source).models
 
     def drifts(self, source: str) -> list[dict[str, Any]]:
         """What has drifted and is not over, of a source."""
-        with self._lock:
-            return [asdict(episode) for episode in self._episodes.values() if episode.source == source and episode.fired]
+        return self.of(source).drifts
 
     def refused(self, source: str) -> int:
         """How many records of a source went to quarantine."""

@@ -9,6 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 import yaml
@@ -33,14 +34,14 @@ def list_sources() -> None:
     """List the sources that have delivered."""
     show.rows(
         Client().get("sources")["items"],
-        ["name", "kind", "state", "signals", "delay_p50_s", "delay_p99_s", "quarantined", "last_seen"],
+        ["name", "kind", "state", "score", "drifting", "signals", "delay_p50_s", "delay_p99_s", "quarantined", "last_seen"],
     )
 
 
 @app.command("show")
 def show_source(name: str) -> None:
     """Show one source: its freedom term by term, how it behaves, its data models, what drifted."""
-    item = Client().get(f"sources/{name}")
+    item = Client().get(f"sources/{quote(name, safe='')}")
     if not sys.stdout.isatty():
         show.thing(item)
         return
@@ -209,4 +210,4 @@ def _take(found: Attempt, settings: dict[str, Any], ask: bool) -> dict[str, Any]
         show.err.print(f"  {item.target}: {item.path}  ({item.confidence:.0%} of the records, e.g. {item.example})", markup=False)
     if ask and not Confirm.ask("Take this mapping?", default=True, console=show.err):
         return {}
-    return {found.mapping: {"fields": fields}}
+    return {found.mapping: {"kind": found.kind or "alert", "fields": fields}}

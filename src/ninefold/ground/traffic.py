@@ -114,6 +114,12 @@ class Traffic:
         del self._sources[oldest]
         return True
 
+    def kind(self, name: str) -> str:
+        """How a source comes: push, poll, file or own; "" when it is not known."""
+        with self._lock:
+            source = self._sources.get(name)
+            return source.kind if source else ""
+
     def table(self, at: int = 0) -> list[SourceTraffic]:
         """Every source as it stands at `at` (ns; 0 = now), by name."""
         at = at or now()

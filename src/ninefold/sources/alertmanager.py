@@ -1,7 +1,7 @@
 """Alertmanager: the webhook (version 4) as a receiver, and the API that Prometheus posts alerts to (``POST /api/v2/alerts``).
 
-An accepted alert becomes one `raw` row of format ``alertmanager``: ``{"alert": {...}}`` with the grouping of its webhook beside
-it, so that what Alertmanager already put together is kept. `to_event` reads such a row at normalisation.
+An accepted alert becomes an event; its text is kept as ``{"alert": {...}}`` with the grouping of its webhook beside it, so that what
+Alertmanager already put together stays together.
 """
 
 from __future__ import annotations

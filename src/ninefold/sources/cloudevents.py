@@ -1,6 +1,6 @@
 """CloudEvents 1.0 over HTTP: binary, structured and batched content mode.
 
-Each event becomes one `raw` row of format ``cloudevents`` holding its structured JSON form, whichever way it came in.
+Each event is kept in its structured JSON form, whichever way it came in.
 (source, id) is its identity: a second delivery is the same event.
 """
 

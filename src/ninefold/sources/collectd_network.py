@@ -4,7 +4,7 @@ Point collectd at it with ``<Plugin network> Server "host" "25826" </Plugin>``; 
 name the user under `users` or in an `auth_file` here. A packet below `security_level`, of an unknown user or with a wrong signature is
 dropped, counted in ``ninefold_collectd_network_refused_total`` and logged.
 
-Values become points named as `collectd_names` says: counters and derives are counters, absolutes are deltas, gauges are gauges; a gauge
+Values become points named as over [HTTP](collectd_http.md): counters and derives are counters, absolutes deltas, gauges gauges; a gauge
 that is not a number measures nothing and is left out. Notifications become alerts. The protocol does not send the names of data sources:
 those of common types are known, others are numbered unless `types_db` names them. Not kept: intervals, meta data of notifications.
 """

@@ -14,7 +14,8 @@ and cut (``copytruncate``) is finished from its copy; what was rotated and compr
 each file is kept in one transaction with the rows before it, so after a crash none is missing and none comes twice. What cannot be
 read is in quarantine, and reading goes on behind it.
 
-A time without a zone is one of ``timezone``, by default of this machine; events with a mapping read it as UTC, as do files that are sent.
+A time without a zone is one of ``timezone``, by default of this machine; in events with a mapping it is one of the mapping's ``timezone``,
+by default UTC.
 """
 
 from __future__ import annotations
@@ -82,13 +83,14 @@ def parser_of(format_: FileFormat, path: Path, mapping: str, source: str, entity
     return _PARSERS[format_](path.name, str(path), mapping, source, entity, zone)
 
 
-def accept(body: bytes, format_: FileFormat, mapping: str, source: str, received: int) -> Decoded:
+def accept(body: bytes, format_: FileFormat, mapping: str, source: str, received: int, zone: tzinfo | None = UTC) -> Decoded:
     """The records of one block of a file that was sent over the network: whole lines only, for CSV with the header line first.
+    `zone` is that of times without one.
 
     Raises:
         BadData: the block has no header that can be used, or no time column if it holds metrics.
     """
-    return parser_of(format_, Path(source), mapping, source).parse(body, 0, received)
+    return parser_of(format_, Path(source), mapping, source, zone=zone).parse(body, 0, received)
 
 
 def read_file(path: Path, format_: FileFormat, source: str, mapping: str = "", received: int | None = None) -> Iterator[Decoded]:
@@ -318,7 +320,10 @@ def _plain(name: str) -> str:
 
 
 class FileUpload(Source):
-    """Files sent over HTTP, as `ninefold replay` does: ``POST /files?format=csv|jsonl|log|metrics|postgresql&mapping=<name>``."""
+    """Files sent over HTTP, as `ninefold replay` does: ``POST /files?format=csv|jsonl|log|metrics|postgresql&mapping=<name>``.
+
+    ``&timezone=Europe/Berlin`` says which zone times without one are of, by default UTC; events with a mapping go by the mapping's.
+    """
 
     kind = "upload"
     title = "Files sent over HTTP"
@@ -336,4 +341,8 @@ def _upload(asked: Asked) -> Decoded:
     format_ = asked.query.get("format", "")
     if format_ not in _TEXTUAL:
         raise BadData(f"the format {format_!r} is none of {', '.join(_TEXTUAL)}", "query parameter format")
-    return accept(asked.body, _TEXTUAL[format_], asked.query.get("mapping", ""), asked.source, asked.received)
+    try:
+        zone = zone_of(asked.query.get("timezone", "UTC"))
+    except ValueError as error:
+        raise BadData(str(error), "query parameter timezone") from None
+    return accept(asked.body, _TEXTUAL[format_], asked.query.get("mapping", ""), asked.source, asked.received, zone)

@@ -45,7 +45,7 @@ from ninefold.plugin import Emit, Extraction, Lent, Reached, Source
 from ninefold.sources.delivery import deliver
 from ninefold.sources.http_client import Http, HttpConfig
 from ninefold.sources.measured import Measured, Sample
-from ninefold.sources.reading import dump_json, raw_batch
+from ninefold.sources.reading import dump_json, raw_batch, time_of
 
 _log = get("icinga")
 _LINE_BYTES = 4 << 20
@@ -155,12 +155,13 @@ class Icinga(Source):
         for line in lines:
             try:
                 event = orjson.loads(line)
+                _time(event["timestamp"])  # a place in the stream that is no time would be asked for again and again
                 if event["type"] == "CheckResult":
-                    samples += _measurements(event)
+                    samples += list(_measurements(event))  # all of a line or nothing: what is wrong with its end sends it to quarantine
                 elif (record := self._record(event)) is not None:
                     records.append(dump_json(record))
                 latest = max(latest, float(event["timestamp"]))
-            except (BadData, ValueError, TypeError, KeyError, AttributeError) as error:
+            except (BadData, ValueError, ArithmeticError, TypeError, KeyError, AttributeError) as error:
                 bad.append((f"the line is no event of Icinga's: {type(error).__name__} {error}"[:200], "event stream", line))
         batches = self._measured.batches(samples, received)
         if records:
@@ -180,7 +181,7 @@ class Icinga(Source):
         result = event.get("check_result") or {}
         record = {
             "kind": "alert", "entity": f"host:{host}", "fingerprint": f"{host}!{check}", "host": host, "check": check,
-            "timestamp": iso(round(event["timestamp"] * 1e6) * 1000), "body": result.get("output") or "", "icinga": event,
+            "timestamp": iso(_time(event["timestamp"])), "body": result.get("output") or "", "icinga": event,
         }  # fmt: skip
         if type_.startswith("Downtime"):
             verb = type_.removeprefix("Downtime").lower()
@@ -204,9 +205,17 @@ def _state(event: dict[str, Any], check: str) -> str:
     return words[min(int(state), 3)]
 
 
+def _time(seconds: float) -> int:
+    """Raises: ValueError: it is no time."""
+    time = time_of(seconds)
+    if time is None:
+        raise ValueError(f"{seconds} is no time")
+    return time
+
+
 def _measurements(event: dict[str, Any]) -> Iterator[Sample]:
     result = event["check_result"]
-    time = round((result.get("execution_end") or event["timestamp"]) * 1e6) * 1000
+    time = _time(result.get("execution_end") or event["timestamp"])
     about = {"host.name": event["host"]} | ({"icinga.check": event["service"]} if event.get("service") else {})
     yield Sample("icinga.check.state", about, time, float(result["state"]))
     start, end, planned = (result.get(key) or 0.0 for key in ("execution_start", "execution_end", "schedule_start"))

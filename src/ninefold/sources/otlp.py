@@ -1,4 +1,4 @@
-"""OTLP over HTTP: logs and traces here, metrics in `otlp_metrics`; JSON is turned into protobuf by `otlp_json` first.
+"""OTLP over HTTP, protobuf or JSON: metrics, logs and traces.
 
 Resource attributes stay apart from a record's own; the scope's name, version and attributes stand beside them as ``otel.scope.*``.
 Not kept: counts of dropped attributes, trace flags, schema URLs.

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -190,7 +189,8 @@ class Leaf(NamedTuple):
 
 
 def leaves(document: Any) -> list[Leaf]:
-    """The scalars of a document in order, at most 1,024 of them, 8 levels deep and 16 items of a list.
+    """The scalars of a document in order, at most 1,024 of them, 8 levels deep and 16 items of a list; one more, `LEFT_OUT`, then says
+    how many scalars and items there are beside them.
 
     Lists of name/value pairs, as many tools send their labels, read as an object; a list of scalars is one value (JSON);
     text that holds a JSON object or list is read as such; a `tags` text "a:b,c:d" reads as an object.
@@ -198,7 +198,16 @@ def leaves(document: Any) -> list[Leaf]:
     Raises:
         BadData: the document is nested too deeply (254 levels below those).
     """
-    return list(islice(_walk("", "", document, 0), _LEAVES))
+    found: list[Leaf] = []
+    left_out = 0
+    for leaf in _walk("", "", document, 0):
+        if leaf.depth < 0:
+            left_out += leaf.value
+        elif len(found) < _LEAVES:
+            found.append(leaf)
+        else:
+            left_out += 1
+    return [*found, Leaf(LEFT_OUT, "", 0, left_out)] if left_out else found
 
 
 def _walk(path: str, key: str, value: Any, depth: int) -> Iterator[Leaf]:
@@ -209,6 +218,8 @@ def _walk(path: str, key: str, value: Any, depth: int) -> Iterator[Leaf]:
         if named is None and not any(isinstance(item, dict | list) for item in value):
             yield Leaf(path, key, depth, dump_json(value).decode())
             return
+        if named is None and len(value) > _ITEMS:
+            yield Leaf("", "", -1, len(value) - _ITEMS)
         value = named if named is not None else {str(i): item for i, item in enumerate(value[:_ITEMS])}
     if not isinstance(value, dict):
         if value is not None:
@@ -256,6 +267,9 @@ def _pairs(items: Sequence[Any]) -> dict[str, Any] | None:
 
 def attributes_of(found: Sequence[Leaf]) -> dict[str, str]:
     """Flat text attributes of a document's leaves; empty values are left out. Of more than 256 the others are counted in one more."""
+    cuts = [leaf for leaf in found if leaf.path == LEFT_OUT and not leaf.key]
+    found = [leaf for leaf in found if leaf not in cuts] if cuts else found
+    left_out = sum(leaf.value for leaf in cuts) + max(0, len(found) - _WIDTH)
     texts = ((leaf.path or "value", text_of(leaf.value)) for leaf in found[:_WIDTH])
     attributes = {path: text for path, text in texts if text}
-    return attributes if len(found) <= _WIDTH else attributes | {LEFT_OUT: str(len(found) - _WIDTH)}
+    return attributes | {LEFT_OUT: str(left_out)} if left_out else attributes

@@ -1,4 +1,4 @@
-"""Syslog over UDP, TCP and TLS. What a message says is read by `syslog_message`: RFC 5424, RFC 3164 as it is really sent, JSON lines.
+"""Syslog over UDP, TCP and TLS. Messages are RFC 5424, RFC 3164 as it is really sent, or JSON lines.
 
 UDP and TCP share one port; on TCP octet-counted and newline-terminated messages may be mixed (RFC 6587). TLS (RFC 5425) has a port of its
 own and is on once a certificate is configured; with ``client_ca`` only clients with a certificate of that authority may send. Point rsyslog

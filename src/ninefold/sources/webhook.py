@@ -1,9 +1,10 @@
-"""The generic webhook: any tool's records become events, by a configured mapping (JMESPath), by the shape of the products that
-`shapes` knows, or by reading the usual keys. JSON is taken, and forms: their fields are a record, or the JSON in a field ``payload``
+"""The generic webhook: any tool's records become events, by a configured mapping (JMESPath), by the shapes of the products
+below, or by reading the usual keys. JSON is taken, and forms: their fields are a record, or the JSON in a field ``payload``
 is the body, as Slack-style senders and GitHub write it.
 
-Each record of an accepted body is one `raw` row of format ``webhook:<name>``; `Reader.to_event` maps it at normalisation. A field the
-mapping does not name, or whose path finds nothing, is read as if there were no mapping.
+Each record of an accepted body becomes one event, and its text is kept with it, so that it can be read again by another mapping. A field
+the mapping does not name, or whose path finds nothing, is read as if there were no mapping. A time without a zone is one of the mapping's
+``timezone``, by default UTC.
 
 Products that are recognised by the shape of their records:
 
@@ -32,7 +33,7 @@ define command {
 }
 ```
 
-Icinga 2 (its event stream, see `icinga`, tells more):
+Icinga 2 (its event stream, see [icinga](icinga.md), tells more):
 
 ```
 object NotificationCommand "ninefold" {
@@ -65,7 +66,8 @@ reporters.HttpStatusPush(serverUrl="https://ninefold.example.org/webhook/buildbo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -78,8 +80,9 @@ from ninefold.model.entity import fingerprint
 from ninefold.model.signal import Decoded, event_id
 from ninefold.plugin import Asked, Door, Source, Strict
 from ninefold.sources.guessing import Guess, event_row, guess, mark_of
-from ninefold.sources.reading import attributes_of, keep, leaves, load_json, text_of, time_of
+from ninefold.sources.reading import Leaf, attributes_of, keep, leaves, load_json, text_of, time_of
 from ninefold.sources.shapes import listed, shape_of
+from ninefold.sources.wall_time import is_wall_time, moved_to, zone_of
 
 _LISTS = ("alerts", "events", "records", "items", "problems", "issues")
 _FORM = "application/x-www-form-urlencoded"
@@ -163,11 +166,15 @@ class Reader:
     """The mapping of one webhook name, compiled once. Without a configuration every field is read by the usual keys.
 
     Raises:
-        ConfigError: a path is not JMESPath, or a field has an unknown name.
+        ConfigError: a path is not JMESPath, a field has an unknown name, or the zone is not known.
     """
 
     def __init__(self, name: str, config: WebhookConfig | None = None) -> None:
         self.name, self.config = name, config
+        try:
+            self._zone = zone_of(config.timezone) if config else UTC
+        except ValueError as error:
+            raise ConfigError(f"webhooks.{name}.timezone: {error}") from None
         self._paths: dict[str, Any] = {}
         for field, path in (config.fields if config else {}).items():
             if field not in (*_TEXTS, "time", "kind") and not field.startswith("attributes."):
@@ -189,13 +196,14 @@ class Reader:
         mapped = {field: _search(path, record, field) for field, path in self._paths.items()}
         mapped = {field: value for field, value in mapped.items() if value is not None and value != ""}
         found = leaves(record)
-        seen = guess(found)
+        seen, walls = guess(found), self._walls(found)
+        seen.values.update({field: walls[time] for field in ("time", "end") if (time := seen.values.get(field)) in walls})
         own = {field.removeprefix("attributes."): text_of(value) for field, value in mapped.items() if field.startswith("attributes.")}
         shaped = shape_of(record)
         kind = text_of(mapped["kind"]) if "kind" in mapped else self.config.kind if self.config else ""
         kind = kind or (shaped.kind if shaped else _kind(self.name, seen))
         texts = (shaped.texts if shaped else {}) | {field: text_of(mapped[field]) for field in _TEXTS if field in mapped}
-        time = self._time(mapped) or (shaped.time if shaped else None)
+        time = self._time(mapped) or (walls.get(shaped.time, shaped.time) if shaped and shaped.time else None)
         row = event_row(kind, seen, own or attributes_of(found), received, texts, time)
         if shaped:
             row["attributes"] |= {} if own else shaped.attributes
@@ -211,7 +219,14 @@ class Reader:
         time = time_of(mapped["time"])
         if time is None:
             raise BadData(f"the mapped time {text_of(mapped['time'])[:60]!r} is not a time", "time")
-        return time
+        return moved_to(time, self._zone) if is_wall_time(mapped["time"]) else time
+
+    def _walls(self, found: Sequence[Leaf]) -> dict[int, int]:
+        """What the times without a zone in a record are when read as UTC, and what they are in the mapping's zone."""
+        if self._zone is UTC:
+            return {}
+        times = (time_of(leaf.value) for leaf in found if is_wall_time(leaf.value))
+        return {time: moved_to(time, self._zone) for time in times if time is not None}
 
     def _mark(self, row: Mapping[str, Any], seen: Guess, same: Mapping[str, str]) -> tuple[str, str]:
         if self.config and self.config.fingerprint:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sqlalchemy import select
+
 from ninefold.catalogue.freedom import Freedom, Load, freedom
-from ninefold.catalogue.watch import SourceWatch
+from ninefold.catalogue.watch import Known, SourceWatch
 from ninefold.config import WebhookConfig
 from ninefold.ground.clock import now
 from ninefold.ground.meter import Meter
+from ninefold.ground.traffic import Traffic
 from ninefold.plugin import Connector, Source, Store
 from ninefold.stewardship.drifts import Drifts, notifiers
 from ninefold.stewardship.mapping import Mappings, Reads
@@ -25,6 +29,7 @@ __all__ = ["Stewardship"]
 REQUESTS, BYTES = "ninefold_source_requests_total", "ninefold_source_bytes_total"
 """The counters in which polling sources say what they ask of the other side, by label `source`."""
 _KEEP_S = 60.0
+_Counted = dict[str, dict[str, float]]
 
 
 class Stewardship:
@@ -39,6 +44,7 @@ class Stewardship:
         workflows: those that are loaded.
         cases: use case -> the kinds of data it needs.
         meter: where polling sources count what they ask.
+        traffic: how the sources without a class come.
         notify: names of the connectors to use; all of kind `notify` by default.
         cool_down_s: see `Drifts`.
     """
@@ -46,14 +52,14 @@ class Stewardship:
     def __init__(
         self, watch: SourceWatch, store: Store, records: Records, normaliser: Reads, *, connectors: Mapping[str, Connector],
         sources: Sequence[Source], configured: Mapping[str, WebhookConfig], workflows: Sequence[Described],
-        cases: Mapping[str, Sequence[str]], meter: Meter, notify: Sequence[str] = (), cool_down_s: float = 3600.0,
+        cases: Mapping[str, Sequence[str]], meter: Meter, traffic: Traffic, notify: Sequence[str] = (), cool_down_s: float = 3600.0,
     ) -> None:  # fmt: skip
         self.watch, self.records = watch, records
         self.mappings = Mappings(records, store, normaliser, configured)
         self.radius = Radius(store, records, workflows, cases)
         self.drifts = Drifts(store, records, self.radius, notifiers(connectors, notify), cool_down_s)
         self._sources = {source.name: source for source in sources}
-        self._meter = meter
+        self._meter, self._traffic = meter, traffic
         self._asked: dict[str, tuple[int, float, float, Load | None]] = {}
         self._lock = threading.Lock()
 
@@ -73,43 +79,67 @@ class Stewardship:
         Raises:
             Unavailable: the records cannot be written now.
         """
-        facts = {source: self.facts(source) for source in self.watch.sources()}
+        counted = self._counted()
+        facts = {known.source: self._facts(known, counted) for known in self.watch.known()}
         with self.records.session() as session:
+            kept = {row.source: row for row in session.scalars(select(SourceFacts))}
             for source, found in facts.items():
-                session.merge(SourceFacts(source=source, time=now(), facts=found))
+                if source in kept:
+                    kept[source].time, kept[source].facts = now(), found
+                else:
+                    session.add(SourceFacts(source=source, time=now(), facts=found))
+            for source in kept.keys() - facts.keys():  # the watch has forgotten it, and with it what had drifted
+                if kept[source].facts["drifting"]:
+                    kept[source].facts = {**kept[source].facts, "drifting": 0}
 
-    def freedom(self, source: str, kind: str = "") -> Freedom:
-        """The freedom of a source now; `kind` (push, poll, file) is how it came, where no class tells."""
-        known = self._sources.get(source)
-        extraction = known.extraction if known else {"own": "push", "": "push"}.get(kind, kind)
-        word = known.kind if known else self.format(source)
-        return freedom(
-            source, word, extraction, self.watch.streams(source), self.watch.models(source), self.watch.refused(source), self.watch.clock,
-            self._load(source),
-        )  # fmt: skip
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """What was last kept of every source, by name: see `facts`."""
+        with self.records.reading() as session:
+            return {row.source: row.facts for row in session.scalars(select(SourceFacts))}
+
+    def freedom(self, source: str) -> Freedom:
+        """The freedom of a source now."""
+        return self._freedom(self.watch.of(source), self._counted())
 
     def format(self, source: str) -> str:
         """The name by which a source's raw records are mapped: of its most read model; "" when it sends none."""
-        read_by = [(model["sampled"], model["type"].partition(" ")[2]) for model in self.watch.models(source) if model["signal"] == "event"]
-        return max(read_by, default=(0, ""))[1].removeprefix("webhook:")
+        return _format(self.watch.of(source))
 
     def facts(self, source: str) -> dict[str, Any]:
-        """What is kept of a source: freedom without its words, models without their examples."""
-        free = asdict(self.freedom(source))
+        """What is kept of a source: freedom, models without their examples, and how many of its drifts are not over."""
+        return self._facts(self.watch.of(source), self._counted())
+
+    def _freedom(self, known: Known, counted: _Counted) -> Freedom:
+        """By its class; a source that has none (a sender at the front door) is of the kind by which its batches came."""
+        cls = self._sources.get(known.source)
+        came = self._traffic.kind(known.source)
+        extraction = cls.extraction if cls else "push" if came == "own" else came  # only what was pushed is sent through again
+        return freedom(
+            known.source, cls.kind if cls else extraction, extraction, known.streams, known.models, known.refused, self.watch.clock,
+            self._load(known.source, counted), "" if cls else _format(known),
+        )  # fmt: skip
+
+    def _facts(self, known: Known, counted: _Counted) -> dict[str, Any]:
         models = [
             {
                 "signal": model["signal"], "type": model["type"], "version": model["version"], "fields": len(model["fields"]),
                 "named": [found["path"] for found in model["fields"][:12]],
             }
-            for model in self.watch.models(source)
+            for model in known.models
         ]  # fmt: skip
-        return {**free, "models": models, "drifting": len(self.watch.drifts(source))}
+        return {**asdict(self._freedom(known, counted)), "models": models, "drifting": len(known.drifts)}
 
-    def _load(self, source: str) -> Load | None:
+    def _counted(self) -> _Counted:
+        """What polling sources have asked so far: source -> counter -> value."""
+        counted: _Counted = defaultdict(dict)
+        for name, _, labels, value in self._meter.samples():
+            if name in (REQUESTS, BYTES):
+                counted[dict(labels).get("source", "")][name] = value
+        return counted
+
+    def _load(self, source: str, every: _Counted) -> Load | None:
         """Requests and bytes a minute since a minute ago or more."""
-        counted: dict[str, float] = {
-            name: value for name, _, labels, value in self._meter.samples() if name in (REQUESTS, BYTES) and ("source", source) in labels
-        }
+        counted = every.get(source, {})
         if REQUESTS not in counted:
             return None
         with self._lock:
@@ -121,3 +151,8 @@ class Stewardship:
             load = Load((requests - before[1]) / minutes, (size - before[2]) / minutes) if before else None
             self._asked[source] = at, requests, size, load
             return load
+
+
+def _format(known: Known) -> str:
+    read_by = [(model["sampled"], model["type"].partition(" ")[2]) for model in known.models if model["signal"] == "event"]
+    return max(read_by, default=(0, ""))[1].removeprefix("webhook:")

@@ -22,9 +22,8 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from ninefold.config import WebhookConfig
-from ninefold.ground.clock import iso
+from ninefold.ground.clock import iso, now
 from ninefold.ground.errors import BadData, NinefoldError
-from ninefold.model.entity import hash64
 from ninefold.model.signal import Batch
 from ninefold.plugin import Store
 from ninefold.sources.guessing import FIELDS, guess
@@ -170,13 +169,14 @@ class Mappings:
             Unavailable: the store cannot answer or take more; what was done stays, and it can be repeated.
         """
         done, after = Applied(), (since, "")
+        started = now()  # marks its inserts as its own: the engine would ignore a mapping that comes back after another one
         version = f"{name} v{self.version(name)}"
         while rows := self._rows(name, _AGAIN, version=version, until=until, source=source, since=after[0], after=after[1], limit=_PAGE):
-            self._apply(name, rows, done)
+            self._apply(name, rows, started, done)
             after = rows[-1]["received"], rows[-1]["id"]
         return done
 
-    def _apply(self, name: str, rows: Sequence[Mapping[str, Any]], done: Applied) -> None:
+    def _apply(self, name: str, rows: Sequence[Mapping[str, Any]], started: int, done: Applied) -> None:
         made: list[dict[str, Any]] = []
         for row in rows:
             done.read += 1
@@ -195,8 +195,7 @@ class Mappings:
                 made.append({**row, "kind": "superseded", "status": "", "attributes": told})
         if made:
             batch = self._normaliser.event_batch(made, rows[0]["source"], rows[0]["received"])
-            ids = f"{hash64([str(self.version(name)), *(row['id'] for row in made)]):016x}"
-            self._store.append([batch], f"reread-{name}-{ids}")
+            self._store.append([batch], f"reread-{name}-{started}-{rows[0]['id']}")
 
     def _enforce(self, name: str, config: WebhookConfig, version: int) -> None:
         self._normaliser.remap(name, config, version)
@@ -243,11 +242,13 @@ def suggested(records: Sequence[Any]) -> list[Suggestion]:
     """
     documents = [leaves(record) for record in records if isinstance(record, dict)]
     guesses = [guess(found) for found in documents]
-    made = []
+    made: list[Suggestion] = []
     for target in TARGETS:
         for name, prefix in _ENTITIES if target == "entity" else ((target, ""),):
             paths = Counter(seen.paths[name] for seen in guesses if name in seen.paths)
-            found = next((s for path, _ in paths.most_common(3) if (s := _suggestion(target, name, prefix, path, records))), None)
+            told = [title.path for title in made if target == "body"]  # the same text twice says nothing more
+            tried = (_suggestion(target, name, prefix, path, records) for path, _ in paths.most_common(3))
+            found = next((s for s in tried if s and s.path not in told), None)
             if found is None and target == "time":
                 written = Counter(leaf.path for document in documents for leaf in document if _TIME.match(str(leaf.value)[:40]))
                 found = next((s for path, _ in written.most_common(1) if (s := _suggestion(target, name, prefix, path, records))), None)

@@ -7,7 +7,9 @@ import inspect
 import itertools
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, get_args
@@ -25,6 +27,7 @@ from ninefold.ground.errors import BadData, ConfigError, NotFound, Unavailable
 from ninefold.model.signal import Batch
 from ninefold.plugin import Lent, Source, Strict, plugins
 from ninefold.sources.reading import time_of
+from ninefold.sources.webhook import Reader
 from ninefold.stewardship.mapping import Suggestion, suggested
 
 _PATIENCE_S = 20.0
@@ -36,8 +39,8 @@ _EVERY = ("interval_s", "every_s", "poll_s", "poll_interval_s", "interval")
 class Attempt:
     """What trying gave: a sentence, a few rows by signal as they would come in, paths for a mapping, and how often to ask.
 
-    `mapping` is the name of the mapping that would read its records, "" when none would; `cadence` is in words; `settings` are proposed
-    values that differ from what was given.
+    `mapping` is the name of the mapping that would read its records, "" when none would, and `kind` the kind of events as which they
+    are read without one; `cadence` is in words; `settings` are proposed values that differ from what was given.
     """
 
     said: str
@@ -46,6 +49,7 @@ class Attempt:
     mapping: str = ""
     cadence: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    kind: str = ""
 
 
 def kinds() -> list[dict[str, Any]]:
@@ -106,10 +110,10 @@ async def attempt(kind: str, name: str, settings: Mapping[str, Any]) -> Attempt:
         raise Unavailable(f"{cls.title} did not answer within {_PATIENCE_S:.0f} s; check its address") from None
     except OSError as error:
         raise Unavailable(f"{cls.title} cannot be reached: {error}") from error
-    suggestions, mapping, times = _mapped(reached.batches)
+    suggestions, mapping, read_as, times = _mapped(reached.batches)
     cadence, proposed = _cadence(cls, settings, [times, *_times(reached.batches)])
     samples = [_sample(batch) for batch in reached.batches if batch.rows.num_rows]
-    return Attempt(reached.said, samples, suggestions, mapping, cadence, proposed)
+    return Attempt(reached.said, samples, suggestions, mapping, cadence, proposed, read_as)
 
 
 def _sample(batch: Batch) -> dict[str, Any]:
@@ -133,19 +137,29 @@ def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _mapped(batches: Sequence[Batch]) -> tuple[list[Suggestion], str, list[int]]:
-    """Suggestions for raw records, the name of their mapping, and their times (ns) by it."""
+def _mapped(batches: Sequence[Batch]) -> tuple[list[Suggestion], str, str, list[int]]:
+    """Suggestions for raw records, the name of their mapping, the kind as which most are read now, and their times (ns) by it."""
     records: list[Any] = []
+    kinds_read: Counter[str] = Counter()
     name = ""
     for batch in batches:
         format_ = str(batch.rows.column("format")[0]) if batch.signal == "raw" and batch.rows.num_rows else ""
         if format_.startswith("webhook:"):
             name = format_.removeprefix("webhook:")
-            records += [orjson.loads(payload) for payload in batch.rows.column("payload").slice(0, _DEEP).to_pylist()]
+            payloads = batch.rows.column("payload").slice(0, _DEEP).to_pylist()
+            records += [orjson.loads(payload) for payload in payloads]
+            kinds_read.update(_kinds_read(Reader(name), payloads, batch.received))
     found = suggested(records)
     path = next((suggestion.path for suggestion in found if suggestion.target == "time"), "")
     times = [time_of(jmespath.search(path, record)) for record in records] if path else []
-    return found, name, [time for time in times if time is not None]
+    read_as = max(kinds_read, key=kinds_read.__getitem__, default="alert")
+    return found, name, read_as if name else "", [time for time in times if time is not None]
+
+
+def _kinds_read(reader: Reader, payloads: Sequence[bytes], received: int) -> Iterator[str]:
+    for payload in payloads:
+        with suppress(BadData):  # what cannot be read yet is of no kind
+            yield reader.to_event(payload, received)["kind"]
 
 
 def _times(batches: Sequence[Batch]) -> list[list[int]]:
@@ -239,5 +253,7 @@ def _with(text: str, section: str, entries: Mapping[str, Any]) -> str:
 
 def dump(part: Mapping[str, Any]) -> str:
     """YAML of plain data, in its order."""
-    text: str = yaml.safe_dump(orjson.loads(orjson.dumps(part, default=str)), sort_keys=False, allow_unicode=True)
+    plain = orjson.dumps(part, default=str)
+    readable = "\x85".encode() not in plain  # YAML would write this line break as it is, and read it as a space
+    text: str = yaml.safe_dump(orjson.loads(plain), sort_keys=False, allow_unicode=readable)
     return text

@@ -3,7 +3,8 @@
 
 Codecs and keys come from measurements on realistic data: plain ZSTD beats Gorilla on Prometheus-like values, times are kept as
 differences, days are partitions so that retention drops whole parts. What may arrive twice (series, event, relation,
-quarantine) is folded by its key; the session setting ``final = 1`` makes every query see the folded rows.
+quarantine) is folded by its key, an event to the reading that was stored last; the session setting ``final = 1`` makes every query see
+the folded rows.
 
 Roll-ups are filled by the inserts themselves: ``metric`` fills ``metric_1m``, that fills ``metric_1h``. The token of an insert counts
 for them too, so an append that is repeated after a crash completes what is missing of them and doubles nothing.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ninefold.model.signal import SCHEMAS
 from ninefold.store.views import VIEWS
 
 TABLES = ("series", "metric", "exemplar", "histogram", "log", "span", "event", "relation", "quarantine")
@@ -94,14 +96,14 @@ _QUARANTINE = (
 )
 
 
-def _table(name: str, columns: str, engine: str, key: str, partition: str = "") -> str:
-    """The statement that makes a table; ``{database}`` and ``{<retention>}`` are still open."""
+def _table(name: str, columns: str, engine: str, key: str, partition: str = "", successor_of: str = "") -> str:
+    """The statement that makes a table, or the one that takes its place; ``{database}`` and ``{<retention>}`` are still open."""
     daily = partition.startswith("toDate(")
     clauses = [f"CREATE TABLE IF NOT EXISTS {{database}}.{name} ({columns}) ENGINE = {engine}"]
     clauses += [f"PARTITION BY {partition}"] if partition else []
     clauses += [f"ORDER BY {key}"]
-    if name in KEPT:
-        retention, column = KEPT[name]
+    if (successor_of or name) in KEPT:
+        retention, column = KEPT[successor_of or name]
         clauses += [f"TTL toDateTime({column}) + toIntervalDay({{{retention}}})"]
     return " ".join(clauses) + f" SETTINGS {_DURABLE}{', ttl_only_drop_parts = 1' if daily else ''}"
 
@@ -132,6 +134,23 @@ _ROLL_UPS = (
     "SETTINGS insert_deduplicate = 0, optimize_aggregation_in_order = 1, max_execution_time = 0, max_partitions_per_insert_block = 0",
     f"CREATE MATERIALIZED VIEW {{database}}.fill_metric_1m TO {{database}}.metric_1m AS {_FROM_METRIC}",
 )
+# An event may be read again by another mapping, which may move its time but not its receipt: by the month of receipt all its readings share
+# a partition, and a window of time cannot hide one of them. The reading that was inserted last counts. What version 2 holds twice is told
+# apart by the version of its mapping. Every statement may be repeated: `event` is whole before and after the exchange. A synchronous drop
+# would wait for minutes in the embedded engine.
+_EVENT_NAMES = ", ".join(SCHEMAS["event"].names)
+_EVENTS_BY_RECEIPT = (
+    "DROP TABLE IF EXISTS {database}.event_next",
+    _table(
+        "event_next", f"{_EVENT}, revision UInt64 MATERIALIZED toUnixTimestamp64Nano(now64(9)) CODEC(Delta(8), ZSTD(1))",
+        "ReplacingMergeTree(revision)", "id", "toYYYYMM(received)", successor_of="event",
+    ),
+    f"INSERT INTO {{database}}.event_next ({_EVENT_NAMES}) SELECT {_EVENT_NAMES} FROM {{database}}.event ORDER BY id, received DESC, "
+    "toUInt64OrZero(extract(attributes['ninefold.mapping'], ' v([0-9]+)$')) DESC LIMIT 1 BY id "
+    "SETTINGS final = 0, insert_deduplicate = 0, max_execution_time = 0, max_partitions_per_insert_block = 0",
+    "EXCHANGE TABLES {database}.event AND {database}.event_next",
+    "DROP TABLE {database}.event_next",
+)  # fmt: skip
 
 UPGRADES: tuple[tuple[str, ...], ...] = (
     (
@@ -149,6 +168,7 @@ UPGRADES: tuple[tuple[str, ...], ...] = (
         *_ROLL_UPS,
         *(f"CREATE OR REPLACE VIEW {{database}}.{name} AS {select}" for name, select in VIEWS.items()),
     ),
+    _EVENTS_BY_RECEIPT,
 )
 """What each version of the schema adds to the one before: version n is ``UPGRADES[n - 1]``. One that was released is never edited."""
 

@@ -88,7 +88,7 @@ class MappingGiven(BaseModel):
             except yaml.YAMLError as error:
                 raise BadData(f"the mapping is not YAML: {error}", "yaml") from None
         if not isinstance(table, dict):
-            raise BadData("a mapping is a table with the keys records, kind, fields and fingerprint", "mapping")
+            raise BadData("a mapping is a table with the keys records, kind, fields, fingerprint and timezone", "mapping")
         return checked(table)
 
 
@@ -132,33 +132,13 @@ def _steward(app: TheApp) -> Stewardship:
     return steward
 
 
-@router.get("/sources/{name}")
-def source(name: str, actor: Viewer, app: TheApp) -> SourceDetail:
-    """One source: what it delivers, how freely, how it usually behaves, what has drifted and what depends on it."""
-    steward = _steward(app)
-    kind = next((row.kind for row in app.traffic.table() if row.name == name), None)
-    streams = steward.watch.streams(name)
-    if kind is None and not streams:
-        raise NotFound(f"there is no source {name!r}; GET /api/v1/sources lists them")
-    return SourceDetail(
-        name=name,
-        mapping=steward.format(name),
-        freedom=steward.freedom(name, kind or ""),
-        streams=[_stream(stream) for stream in streams],
-        models=[_model(model) for model in steward.watch.models(name)],
-        drifting=[{**drift, "since": iso(drift["since"])} for drift in steward.watch.drifts(name)],
-        drifts=steward.drifts.history(name),
-        radius=steward.radius.of(name, now()),
-    )
-
-
-@router.get("/sources/{name}/mapping")
+@router.get("/sources/{name:path}/mapping")
 def mapping(name: str, actor: Viewer, app: TheApp, mapping: Name = "") -> MappingInfo:
     """The mapping in force, its versions, and suggestions from the newest stored records."""
     return _mapping(_steward(app), _named(app, name, mapping))
 
 
-@router.put("/sources/{name}/mapping")
+@router.put("/sources/{name:path}/mapping")
 def save(name: str, given: MappingGiven, actor: Operator, app: TheApp, mapping: Name = "") -> MappingInfo:
     """Save a new version, which reads records from now on and overrides the one in ninefold.yaml."""
     steward, wanted = _steward(app), _named(app, name, mapping)
@@ -166,18 +146,37 @@ def save(name: str, given: MappingGiven, actor: Operator, app: TheApp, mapping: 
     return _mapping(steward, wanted)
 
 
-@router.post("/sources/{name}/mapping/preview")
+@router.post("/sources/{name:path}/mapping/preview")
 def preview(name: str, given: PreviewGiven, actor: Viewer, app: TheApp, mapping: Name = "") -> Preview:
     """Read the newest stored records by a mapping without keeping anything."""
     items = _steward(app).mappings.preview(_named(app, name, mapping), given.config(), given.count)
     return Preview(items=items, changed=sum(bool(item.changed) for item in items), failed=sum(bool(item.error) for item in items))
 
 
-@router.post("/sources/{name}/mapping/replay")
+@router.post("/sources/{name:path}/mapping/replay")
 def replay(name: str, wanted: Again, actor: Operator, app: TheApp, mapping: Name = "") -> Applied:
     """Read stored records again by the mapping in force; corrected events replace the old readings."""
     since, until = _time(wanted.since, 0, "from"), _time(wanted.until, now(), "to")
     return _steward(app).mappings.apply(_named(app, name, mapping), since, until, wanted.source)
+
+
+@router.get("/sources/{name:path}")  # the last of them: a name may hold slashes, and would take their endings
+def source(name: str, actor: Viewer, app: TheApp) -> SourceDetail:
+    """One source: what it delivers, how freely, how it usually behaves, what has drifted and what depends on it."""
+    steward = _steward(app)
+    known = steward.watch.of(name)
+    if not known.streams and not app.traffic.kind(name):
+        raise NotFound(f"there is no source {name!r}; GET /api/v1/sources lists them")
+    return SourceDetail(
+        name=name,
+        mapping=steward.format(name),
+        freedom=steward.freedom(name),
+        streams=[_stream(stream) for stream in known.streams],
+        models=[_model(model) for model in known.models],
+        drifting=[{**drift, "since": iso(drift["since"])} for drift in known.drifts],
+        drifts=steward.drifts.history(name),
+        radius=steward.radius.of(name, now()),
+    )
 
 
 @router.get("/source-kinds")

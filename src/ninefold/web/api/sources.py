@@ -41,6 +41,8 @@ class SourceInfo(BaseModel):
     delay_p99_s: float | None
     quarantined: int = Field(description="Records waiting in quarantine.")
     state: Literal["flowing", "quiet", "silent"]
+    score: float | None = Field(description="Its freedom, 0 to 100, as last measured; None while it is not known.")
+    drifting: int = Field(description="How many of its drifts are not over, as last measured.")
 
 
 class SourceList(BaseModel):
@@ -89,6 +91,7 @@ def sources(actor: Viewer, app: TheApp) -> SourceList:
     """Every source that has delivered, with its figures."""
     counted = app.store.query("SELECT source, count() AS waiting FROM quarantine WHERE state = 'waiting' GROUP BY source")
     waiting = dict(zip(counted["source"].to_pylist(), counted["waiting"].to_pylist(), strict=True))
+    kept = app.stewardship.kept()
     return SourceList(
         items=[
             SourceInfo(
@@ -101,6 +104,8 @@ def sources(actor: Viewer, app: TheApp) -> SourceList:
                 delay_p99_s=source.delay_p99_s,
                 quarantined=waiting.get(source.name, 0),
                 state=source.state,
+                score=kept.get(source.name, {}).get("score"),
+                drifting=kept.get(source.name, {}).get("drifting", 0),
             )
             for source in app.traffic.table()
         ]
