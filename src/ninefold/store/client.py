@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ninefold.ground.errors import BadData, ConfigError, NinefoldError, Refused, Unavailable
+from ninefold.store.unfinished import take_back
 
 _SETTINGS = {
     "final": "1",  # what arrived twice is seen once, without every query having to say so
@@ -93,6 +94,21 @@ def connect(url: str, memory_limit_bytes: int, database: str = "") -> Client:
         raise Unavailable(f"the store {_without_password(url)} cannot be opened: {_clean(error)}", retry_after_s=5) from error
     client.database = database or None
     return client
+
+
+def mend(url: str) -> None:
+    """Mend what a kill left in the folder of an embedded engine that does not run; anything else is left alone.
+
+    Raises:
+        Unavailable: the folder cannot be read or written.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "chdb" or _in_use(Path(parts.path)):
+        return
+    try:
+        take_back(Path(parts.path))
+    except OSError as error:
+        raise Unavailable(f"the store's folder {parts.path} cannot be mended: {error.strerror}; check its owner and the disk") from error
 
 
 def _engine_file(path: Path, memory_limit_bytes: int) -> Path:

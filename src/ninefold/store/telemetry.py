@@ -21,7 +21,7 @@ from ninefold.ground.errors import BadData, ConfigError, Unavailable
 from ninefold.ground.log import get
 from ninefold.model.signal import SCHEMAS, Batch
 from ninefold.store import readonly, schema
-from ninefold.store.client import Client, Pool, connect, in_our_words
+from ninefold.store.client import Client, Pool, connect, in_our_words, mend
 from ninefold.store.retention import Retention
 
 _log = get("store")
@@ -85,6 +85,7 @@ class Telemetry:
         """
         with self._opening:
             if self._anchor is None:
+                mend(self._url)
                 self._anchor = connect(self._url, self._memory)
             try:
                 with _translated():
