@@ -74,8 +74,8 @@ class Journal(Protocol):
         ...
 
     def put(self, reader: str, number: int, blob: bytes) -> Future[int]:
-        """Keep a part of a state that is too large for one blob, in place of the part that had its number. What is whole only the
-        state that is committed afterwards can say."""
+        """Keep a part of a state that is too large for one blob, in place of the part that had its number; an empty one gives
+        its room back. What is whole only the state that is committed afterwards can say."""
         ...
 
     def part(self, reader: str, number: int) -> bytes:

@@ -9,35 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from damaging import event, flip, ids, opened, page_of, truncate, wal
 
 from ninefold.ground.errors import Unavailable
 from ninefold.ground.meter import Meter
 from ninefold.journal import salvage
 from ninefold.journal.mark import MarkFile
 from ninefold.journal.pages import PAGE_BYTES
-from ninefold.journal.sqlite import SqliteJournal
-from ninefold.model.signal import Batch, batch_of
+from ninefold.journal.salvage import GAP
 
-READERS = ("store", "techniques")
 COUNT = 200
 READ = 20
-GAP = 1 << 20
-
-
-def event(name: str, size: int = 3000) -> Batch:
-    return batch_of("event", "test", 1, [{"id": name, "time": 1, "kind": "note", "entity": "service:a", "body": name[0] * size}])
-
-
-def ids(journal: SqliteJournal, after: int = 0) -> dict[int, str]:
-    found = dict[int, str]()
-    while batches := journal.read(after, limit=10_000, size_bytes=1 << 30):
-        found |= {batch.position: batch.rows.column("id")[0].as_py() for batch in batches if batch.source == "test"}
-        after = batches[-1].position
-    return found
-
-
-def opened(path: Path, meter: Meter | None = None) -> SqliteJournal:
-    return SqliteJournal(path, READERS, 1 << 30, meter or Meter())
 
 
 @pytest.fixture(scope="module")
@@ -64,29 +46,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def path(killed: Path, tmp_path: Path) -> Path:
     shutil.copytree(killed, tmp_path / "data")
     return tmp_path / "data" / "journal.db"
-
-
-def wal(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
-def flip(path: Path, at: int, size: int = 8) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        old = file.read(size)
-        file.seek(at)
-        file.write(bytes(byte ^ 0xFF for byte in old))
-
-
-def truncate(path: Path, to: Callable[[int], int]) -> None:
-    os.truncate(path, to(path.stat().st_size))
-
-
-def page_of(path: Path, kind: int, which: int) -> int:
-    """Where the page of this kind (13: rows) begins in the main file."""
-    content = path.read_bytes()
-    starts = [at for at in range(PAGE_BYTES, len(content), PAGE_BYTES) if content[at] == kind]
-    return starts[which]
 
 
 def test_what_kill_9_leaves_is_no_damage(path: Path) -> None:

@@ -177,6 +177,17 @@ def test_parts_of_a_state_are_kept_by_number_and_leave_the_position_alone(journa
     assert (journal.position("a"), journal.state("a"), journal.part("b", 0)) == (1, b"state", b"")
 
 
+def test_an_empty_part_gives_the_room_of_the_old_one_back(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal = SqliteJournal(path, ("a",), 1 << 30, Meter())
+    for number in range(40):  # each in the pages of the one before
+        journal.put("a", number, b"x" * 1_000_000).result()
+        journal.put("a", number, b"").result()
+    assert journal.part("a", 39) == b""
+    journal.close()
+    assert path.stat().st_size < 8_000_000
+
+
 def test_a_reader_that_nobody_waits_for_has_a_position_too(journal: SqliteJournal) -> None:
     journal.commit("a.told", 5, None, [event("found")]).result()
     assert journal.position("a.told") == 5

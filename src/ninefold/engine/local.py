@@ -171,7 +171,8 @@ class StoreWriter(Follower):
         position = self.journal.position(self.name)
         plan = self.journal.state(self.name)
         if plan:
-            (last,) = struct.unpack("<q", plan)
+            (planned,) = struct.unpack("<q", plan)
+            last = max(planned, position)  # a plan that was carried out already is only dropped
             batches: list[Batch] = []
             while position < last and (more := self.journal.read(position)):
                 batches += [batch for batch in more if batch.position <= last]

@@ -1,8 +1,8 @@
-"""The state of all techniques as the journal keeps it: written in parts of a few megabytes, valid at once by one commit.
+"""The state of all techniques as the journal keeps it: valid at once by one commit, and never held in memory whole when it is large.
 
-Two sets of parts take turns. While one is written the other is what a restart would read, until the state that is committed with the
-position names the new one; so a snapshot is never seen half, never held in memory whole, and no blob comes near SQLite's limit. What is
-small enough lies in the committed state itself, and no part is written.
+What is small lies in the state that is committed with the position. Large techniques go into parts of a few megabytes beside it, unless
+together they are small too. Two sets of parts take turns: while one is written the other is what a restart would read, until the
+committed state names the new one by its number, which every part carries; so a snapshot is never seen half or mixed.
 """
 
 from __future__ import annotations
@@ -36,21 +36,14 @@ class Snapshots:
 
     def __init__(self, journal: Journal, reader: str) -> None:
         self._journal, self._reader = journal, reader
-        self._turn = self.parts = 0
+        self._number = self.parts = 0
         self._next = (0, 0)
+        self._lost = ""
 
     def restore(self, techniques: Sequence[Technique]) -> None:
         """Give every technique the state committed with the position; one that cannot read its own starts afresh."""
         by_name = {technique.name: technique for technique in techniques}
-        try:
-            self._restore(by_name)
-        except BadData as error:  # a damaged journal lost a part
-            _log.error("the techniques %s learn afresh: %s", ", ".join(by_name), error)
-        for technique in by_name.values():
-            technique.restore(b"")
-
-    def _restore(self, by_name: dict[str, Technique]) -> None:
-        """Restore what can be, and leave the others in `by_name`."""
+        self._lost = ""
         for name, pieces in groupby(self._kept(), itemgetter(0)):
             technique = by_name.pop(name, None)
             if technique is None:
@@ -62,8 +55,12 @@ class Snapshots:
                 else:
                     technique.restore(next(states))
             except BadData as error:
-                _log.warning("the technique %s learns afresh: %s", technique.name, error)
+                _log.warning("the technique %s learns afresh: %s", technique.name, self._lost or error)
                 technique.restore(b"")
+        if self._lost and by_name:
+            _log.warning("the techniques %s learn afresh: %s", ", ".join(by_name), self._lost)
+        for technique in by_name.values():
+            technique.restore(b"")
 
     def write(self, techniques: Sequence[Technique]) -> bytes:
         """Write the parts of a new snapshot; returns the state that makes it valid when it is committed.
@@ -71,30 +68,54 @@ class Snapshots:
         Raises:
             Unavailable: the journal cannot be written; the old snapshot stands.
         """
-        turn, waiting, size, parts = 1 - self._turn, list[Piece](), 0, 0
+        number, size, parts = self._number + 1, 0, 0
+        small, waiting = list[Piece](), list[Piece]()
         for technique in techniques:
-            for state in technique.parts() if isinstance(technique, LargeTechnique) else [technique.snapshot()]:
+            if not isinstance(technique, LargeTechnique):
+                small.append((technique.name, technique.snapshot()))
+                continue
+            for state in technique.parts():
                 waiting.append((technique.name, state))
                 size += len(state)
                 if size >= _PART_BYTES:
-                    self._journal.put(self._reader, 2 * parts + turn, _pack(waiting)).result()
+                    self._put(number, parts, _pack(waiting, number=number))
                     waiting, size, parts = [], 0, parts + 1
-        self._next = (turn, parts)
-        return _pack(waiting, turn=turn, parts=parts)
+        if parts and waiting:
+            self._put(number, parts, _pack(waiting, number=number))
+            waiting, parts = [], parts + 1
+        self._shrink(number, parts)
+        self._next = (number, parts)
+        return _pack([*small, *waiting], number=number, parts=parts)
 
     def written(self) -> None:
         """What `write` returned has been committed, so the next snapshot takes the other turn."""
-        self._turn, self.parts = self._next
+        self._number, self.parts = self._next
 
     def _kept(self) -> Iterator[Piece]:
+        """The pieces of the committed snapshot; they end early, and `_lost` says why, when a part is not what belongs to it."""
         state = self._journal.state(self._reader)
-        self._turn, self.parts, last = _unpack(state) if state else (0, 0, [])
+        self._number, self.parts, pieces = _unpack(state) if state else (0, 0, [])
+        yield from pieces
         for part in range(self.parts):
-            blob = self._journal.part(self._reader, 2 * part + self._turn)
-            if not blob:
-                raise BadData(f"part {part} of its snapshot is lost")
-            yield from _unpack(blob)[2]
-        yield from last
+            blob = self._journal.part(self._reader, _place(self._number, part))
+            number, _, pieces = _unpack(blob) if blob else (0, 0, [])
+            if number != self._number:
+                self._lost = f"part {part} of the snapshot is lost"
+                return
+            yield from pieces
+
+    def _put(self, number: int, part: int, blob: bytes) -> None:
+        self._journal.put(self._reader, _place(number, part), blob).result()
+
+    def _shrink(self, number: int, parts: int) -> None:
+        """Let go of what an older, longer snapshot left behind the parts of this turn."""
+        while self._journal.part(self._reader, _place(number, parts)):
+            self._put(number, parts, b"")
+            parts += 1
+
+
+def _place(number: int, part: int) -> int:
+    return 2 * part + number % 2
 
 
 def _pack(pieces: Sequence[Piece], **numbers: int) -> bytes:
@@ -107,9 +128,9 @@ def _pack(pieces: Sequence[Piece], **numbers: int) -> bytes:
 
 
 def _unpack(blob: bytes) -> tuple[int, int, list[Piece]]:
-    """Turn, number of parts beside it (both 0 of a state from before there were parts), and pieces."""
+    """Number, count of parts beside it (both 0 of a state from before there were parts), and pieces."""
     with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
         table = reader.read_all()
     numbers = table.schema.metadata or {}
     pieces = list(zip(table.column("name").to_pylist(), table.column("state").to_pylist(), strict=True))
-    return int(numbers.get(b"turn", 0)), int(numbers.get(b"parts", 0)), pieces
+    return int(numbers.get(b"number", 0)), int(numbers.get(b"parts", 0)), pieces

@@ -1,30 +1,30 @@
 """What the pages of a damaged SQLite file still hold, read without SQLite: one broken page hides no other.
 
-Every leaf page of the file and of its write-ahead log is taken by itself. What a page says is believed only when the caller's checksum
-agrees, so old copies and garbage do no harm. The format: https://www.sqlite.org/fileformat2.html
+Every page of the file and of its write-ahead log that has records is taken by itself. What a page says is believed only when the caller's
+checksum agrees, so old copies and garbage do no harm. The format: https://www.sqlite.org/fileformat2.html
 """
 
 from __future__ import annotations
 
-import mmap
+import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 PAGE_BYTES = 16384
-_TABLE, _INDEX = 0x0D, 0x0A
+_TABLE, _INDEX, _INNER = 0x0D, 0x0A, 0x02
+"""The pages with records: the leaves of a table and of an index, and the inner pages of an index."""
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 _MAGIC = (0x377F0682, 0x377F0683)
 _SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
-_Bytes = bytes | mmap.mmap
 _Pages = Callable[[int], bytes]
 
 
 class Record(NamedTuple):
-    """A record as a leaf page holds it: its row id (0 in an index) and its values. Text is bytes."""
+    """A record as a page holds it: its row id (0 in an index) and its values. Text is bytes."""
 
     row: int
     values: list[Any]
@@ -38,49 +38,68 @@ def records(path: Path, wal: Path) -> Iterator[list[Record]]:
         OSError: a file cannot be read.
     """
     with ExitStack() as stack:
-        main, log = _mapped(stack, path), _mapped(stack, wal)
+        main, log = (stack.enter_context(closing(_File(one))) for one in (path, wal))
         size = _page_bytes(main, log)
         frames = _frames(log, size)
         newest = dict(frames)
 
         def older(page: int) -> bytes:
-            return main[(page - 1) * size : page * size]
+            return main.read((page - 1) * size, size)
 
         def latest(page: int) -> bytes:
             at = newest.get(page)
-            return older(page) if at is None else log[at : at + size]
+            return older(page) if at is None else log.read(at, size)
 
-        for at in range(size, len(main) - size + 1, size):
-            yield from _leaf(main[at : at + size], latest, older)
+        for at in range(size, main.size - size + 1, size):
+            yield from _page(main.read(at, size), latest, older)
         for _, at in frames:
-            yield from _leaf(log[at : at + size], latest, older)
+            yield from _page(log.read(at, size), latest, older)
 
 
-def _mapped(stack: ExitStack, path: Path) -> _Bytes:
-    """A file as bytes that are read when they are looked at; none for one that is missing or empty."""
-    if not path.exists() or not path.stat().st_size:
-        return b""
-    file = stack.enter_context(path.open("rb"))
-    return stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+class _File:
+    """A file on a disk that may fail; one that is missing is empty.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY) if path.exists() else -1
+        self.size = os.fstat(self._descriptor).st_size if path.exists() else 0
+
+    def read(self, at: int, size: int) -> bytes:
+        """So many bytes, fewer at the end; zeros where the disk cannot read them."""
+        if at >= self.size:
+            return b""
+        try:
+            return os.pread(self._descriptor, size, at)
+        except OSError:
+            return bytes(size)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
 
-def _page_bytes(main: _Bytes, log: _Bytes) -> int:
+def _page_bytes(main: _File, log: _File) -> int:
     """The size of a page as either file says, otherwise the one that journals have."""
-    said = int.from_bytes(main[16:18], "big") if main[:15] == b"SQLite format 3" else int.from_bytes(log[8:12], "big")
+    head = main.read(0, 18)
+    said = int.from_bytes(head[16:18] if head.startswith(b"SQLite format 3") else log.read(8, 4), "big")
     size = 65536 if said == 1 else said
     return size if 512 <= size <= 65536 and not size & (size - 1) else PAGE_BYTES
 
 
-def _frames(log: _Bytes, size: int) -> list[tuple[int, int]]:
+def _frames(log: _File, size: int) -> list[tuple[int, int]]:
     """(page number, where its content begins) of the frames of this generation of a write-ahead log up to the last commit."""
     found = []
-    for at in range(_WAL_HEADER, len(log) - size - _FRAME_HEADER + 1, size + _FRAME_HEADER):
-        page, committed, salt = struct.unpack_from(">IIQ", log, at)
+    for at in range(_WAL_HEADER, log.size - size - _FRAME_HEADER + 1, size + _FRAME_HEADER):
+        page, committed, salt = struct.unpack(">IIQ", log.read(at, 16))
         found.append((page, committed, salt, at + _FRAME_HEADER))
     if not found:
         return []
-    if int.from_bytes(log[:4], "big") in _MAGIC:
-        (salt,) = struct.unpack_from(">Q", log, 16)
+    if int.from_bytes(log.read(0, 4), "big") in _MAGIC:
+        salt = int.from_bytes(log.read(16, 8), "big")
     else:
         salt = Counter(frame[2] for frame in found).most_common(1)[0][0]
     found = [frame for frame in found if frame[2] == salt]
@@ -89,13 +108,14 @@ def _frames(log: _Bytes, size: int) -> list[tuple[int, int]]:
     return [(page, at) for page, _, _, at in found]
 
 
-def _leaf(page: bytes, latest: _Pages, older: _Pages) -> Iterator[list[Record]]:
+def _page(page: bytes, latest: _Pages, older: _Pages) -> Iterator[list[Record]]:
     kind = page[0]
-    if kind not in (_TABLE, _INDEX):
+    if kind not in (_TABLE, _INDEX, _INNER):
         return
+    child = 4 if kind == _INNER else 0  # the number of a page, in the header and before each record
     count = int.from_bytes(page[3:5], "big")
-    for place in range(8, min(8 + 2 * count, len(page) - 1), 2):
-        at = int.from_bytes(page[place : place + 2], "big")
+    for place in range(8 + child, min(8 + child + 2 * count, len(page) - 1), 2):
+        at = int.from_bytes(page[place : place + 2], "big") + child
         readings = []
         for pages in (latest, older):
             try:

@@ -43,8 +43,9 @@ _log = get("journal")
 _SOURCE = "ninefold.journal"
 _CHECKED_BYTES = 256 << 20
 """SQLite checks all pages of a file of at most this size; a larger one would make the start wait."""
-_GAP = 1 << 20
+GAP = 1 << 20
 """New positions begin so far behind all known ones: those given out since the mark last reached the disk must not come again."""
+_UNREADABLE = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 _RANGES = 10
 _SIDE_FILES = ("", "-wal", "-shm")
 _ID = re.compile(rb"[0-9a-f]{16}")
@@ -92,8 +93,9 @@ def mend(path: Path, mark: Mark | None, readers: Sequence[str], floor: int) -> t
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether an error says that the file's content is broken, not that it is locked or the disk full."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    """Whether an error says that the file's content is broken or cannot be read, not that it is locked or the disk full."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in _UNREADABLE or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _look(path: Path, mark: Mark | None) -> tuple[str, int]:
@@ -108,13 +110,17 @@ def _look(path: Path, mark: Mark | None) -> tuple[str, int]:
         return ("the file is empty" if path.exists() else "the file is missing") if known else "", 0
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+            connection.text_factory = _text
             tables = connection.execute("select count(*) from sqlite_schema where name in ('log', 'reader', 'meta')").fetchone()[0]
             if tables < 3:  # a process may have been killed while it made them
                 return "its tables are missing" if known else "", 0
             identity = connection.execute("select max(id) from meta").fetchone()[0]
             top, size = connection.execute("select coalesce(max(position), 0), coalesce(sum(length(blob)), 0) from log").fetchone()
-            top = max(top, connection.execute("select coalesce(max(position), 0) from reader").fetchone()[0])
-            if mark is not None and mark.id == identity and top < mark.head:
+            for row in connection.execute("select * from reader"):
+                if not _is_whole(*row):
+                    return f"the state of {row[0]} is damaged", 0
+                top = max(top, row[1])
+            if mark is not None and mark.id == identity and max(top, mark.base) < mark.head:
                 return f"its end is missing: it reaches position {top} and had reached {mark.head}", 0
             condition = mark.condition if mark else "open"
             if condition == "damaged" or (condition == "open" and path.stat().st_size <= _CHECKED_BYTES):
@@ -125,6 +131,17 @@ def _look(path: Path, mark: Mark | None) -> tuple[str, int]:
         if is_damage(error):
             return str(error), 0
         raise Unavailable(f"the journal {path} cannot be opened: {error}; check the folder and its owner") from error
+
+
+def _is_whole(name: Any, position: Any, state: Any, crc: int | None = None) -> bool:
+    """Whether a reader's row is as it was written; an older version wrote no checksum."""
+    types = isinstance(name, str), isinstance(position, int), isinstance(state, bytes)
+    return all(types) and crc in (None, state_sum(name, state))
+
+
+def _text(raw: bytes) -> str:
+    """Text in which bits may have flipped."""
+    return raw.decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +181,11 @@ class Loss:
 
 @dataclass(slots=True)
 class _Found:
-    """What was read of a damaged file besides its batches."""
+    """What was read of a damaged file besides its batches and the parts of states."""
 
     id: str = ""
-    parts: dict[tuple[str, int], tuple[int, bytes]] = field(default_factory=dict)
-    """Parts of states, with the row id, which grows with each version."""
+    parts: dict[tuple[str, int], int] = field(default_factory=dict)
+    """The row id, which grows with each version, of every part."""
     readers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
 
 
@@ -230,7 +247,7 @@ def sync(path: Path) -> None:
 
 
 def _copy(path: Path, new: sqlite3.Connection) -> _Found:
-    """Put every batch that can be read into the new file; what else was found."""
+    """Put every batch and part that can be read into the new file; what else was found."""
     found = _Found()
     for readings in records(path, path.with_name(f"{path.name}-wal")):
         row = next(filter(None, map(_batch, readings)), None)
@@ -241,8 +258,9 @@ def _copy(path: Path, new: sqlite3.Connection) -> _Found:
         if reader is not None and reader[1] >= found.readers.get(reader[0], (0, b""))[0]:
             found.readers[reader[0]] = reader[1:]
         part = next(filter(None, map(_part, readings)), None)
-        if part is not None and part[1] >= found.parts.get(part[0], (0, b""))[0]:
-            found.parts[part[0]] = part[1:]
+        if part is not None and part[1] >= found.parts.get(part[0], 0):
+            (name, number), found.parts[part[0]], blob, crc = part
+            new.execute("insert or replace into part values(?,?,?,?)", (name, number, blob, crc))
         match readings[0]:
             case Record(1, [bytes(text)]) if _ID.fullmatch(text):
                 found.id = text.decode()
@@ -275,11 +293,11 @@ def _reader(record: Record) -> tuple[str, int, bytes] | None:
     return None
 
 
-def _part(record: Record) -> tuple[tuple[str, int], int, bytes] | None:
+def _part(record: Record) -> tuple[tuple[str, int], int, bytes, int] | None:
     match record.values:
         case [bytes(name), int(number), bytes(blob), int(crc)] if record.row:
-            text = name.decode("utf-8", "replace")
-            return ((text, number), record.row, blob) if crc == state_sum(f"part {number} of {text}", blob) else None
+            text = _text(name)
+            return ((text, number), record.row, blob, crc) if crc == state_sum(f"part {number} of {text}", blob) else None
     return None
 
 
@@ -290,23 +308,20 @@ def _settle(new: sqlite3.Connection, found: _Found, reason: str, mark: Mark | No
     for name in sorted({*readers, *known, *found.readers}):
         position, state = found.readers.get(name, (0, b""))
         last, short = known.get(name, (0, None))
-        if last > position:
-            position = last
-            if short is None:
-                doubtful.append(name)
-        if short is not None:
+        if short is None and (last > position or name not in found.readers):
+            doubtful.append(name)
+        if short is not None and (last > position or (last == position and not state)):  # either of the two may be older
             state = bytes.fromhex(short)
+        position = max(position, last)
         found.readers[name] = position, state
         new.execute("insert into reader values(?,?,?,?)", (name, position, state, state_sum(name, state)))
-    for (name, number), (_, blob) in found.parts.items():
-        new.execute("insert into part values(?,?,?,?)", (name, number, blob, state_sum(f"part {number} of {name}", blob)))
     passed = min((found.readers[name][0] for name in readers), default=0)
     new.execute("delete from log where position <= ?", (passed,))
     positions = [row[0] for row in new.execute("select position from log order by position")]
     top = max(positions[-1] if positions else 0, *(position for position, _ in found.readers.values()), 0)
     begin = max(passed, mark.base) if mark else positions[0] - 1 if positions else passed
     ranges = _gaps(positions, begin, max(top, mark.head if mark else 0))
-    head = max(top, floor, mark.head if mark else 0) + _GAP
+    head = max(top, floor, mark.head if mark else 0) + GAP
     lost = sum(last - first + 1 for first, last in ranges)
     loss = Loss(reason, kept, len(positions), lost, ranges, mark is not None, head, 0, doubtful)
     new.execute("insert into meta values(?)", ((mark.id if mark else "") or found.id or token_hex(8),))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from secrets import token_hex
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -29,7 +29,7 @@ from ninefold.ground.errors import Unavailable
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.journal.mark import SHORT_STATE_BYTES, Mark, MarkFile
-from ninefold.journal.salvage import batch_sum, is_damage, mend, prepare, row_sum, state_sum, sync
+from ninefold.journal.salvage import GAP, batch_sum, is_damage, mend, prepare, row_sum, state_sum, sync
 from ninefold.model.signal import Batch, from_ipc, to_ipc
 
 _log = get("journal")
@@ -93,8 +93,14 @@ class SqliteJournal:
         self._readers = {name: self._read_position(name) for name in readers}
         top = self._write.execute("select max(position) from log").fetchone()[0] or 0
         own = mark if mark is not None and mark.id == self.id else None
-        self._base = self.loss.head if self.loss else own.base if own else max(top, floor)
-        self._head = max(top, floor, own.head if own else 0, *self._readers.values())
+        head = max(top, own.head if own else 0, *self._readers.values())
+        self._head = max(head, floor)
+        if self.loss is not None:
+            self._base = self.loss.head - 1
+        elif own and head == self._head and top < own.head + GAP:
+            self._base = own.base
+        else:  # behind a floor, or behind a salvage after which no mark was written, positions begin anew
+            self._base = max(top, floor)
         self._short: dict[str, str] = {}
         self._kept = {name: place for name, (place, _) in own.readers.items() if name not in self._readers} if own else {}
         self._trimmed, self._trimmed_to = time.monotonic(), 0
@@ -149,8 +155,8 @@ class SqliteJournal:
 
     def part(self, reader: str, number: int) -> bytes:
         """A part of a reader's state; see `plugin.Journal.part`."""
-        row = self._reading().execute("select blob, crc from part where reader = ? and number = ?", (reader, number)).fetchone()
-        return self._checked(f"part {number} of {reader}", row)
+        name = f"part {number} of {reader}"
+        return self._checked(name, self._row(name, "select blob, crc from part where reader = ? and number = ?", reader, number))
 
     def read(self, after: int, limit: int = 64, signals: Sequence[str] = (), size_bytes: int = 32 << 20) -> list[Batch]:
         """Batches behind `after`, in order; see `plugin.Journal.read`."""
@@ -185,11 +191,14 @@ class SqliteJournal:
 
     def position(self, reader: str) -> int:
         """The committed position of a reader."""
-        return self._readers.get(reader, 0) or self._read_position(reader)
+        return self._readers.get(reader, 0) or self._read_position(reader) or self._kept.get(reader, 0)
 
     def state(self, reader: str) -> bytes:
         """The committed state of a reader."""
-        return self._checked(reader, self._reading().execute("select state, crc from reader where name = ?", (reader,)).fetchone())
+        short = self._short.get(reader)
+        if short is not None:  # no damage to the file can reach it there
+            return bytes.fromhex(short)
+        return self._checked(reader, self._row(reader, "select state, crc from reader where name = ?", reader))
 
     def head(self) -> int:
         """The last durable position."""
@@ -244,7 +253,19 @@ class SqliteJournal:
         self._lose(row[0], "unreadable", error)
         return int(row[0])
 
-    def _checked(self, name: str, row: tuple[bytes, int | None] | None) -> bytes:
+    def _row(self, name: str, sql: str, *keys: str | int) -> tuple[Any, ...] | None:
+        """The row of a reader or of a part; None when there is none, or none that can be read, which the next start mends."""
+        try:
+            row: tuple[Any, ...] | None = self._reading().execute(sql, keys).fetchone()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._broken = True
+            _log.error("the state of %s cannot be read from %s (%s) and begins anew, so something may come twice", name, self._path, error)
+            return None
+        return row
+
+    def _checked(self, name: str, row: tuple[Any, ...] | None) -> bytes:
         """A state of a (state, checksum) row; b"" when there is none that is as it was written."""
         if row and row[1] is not None and row[1] != state_sum(name, row[0]):
             _log.error("the state of %s is damaged in %s and is lost; it begins anew, so something may come twice", name, self._path)
@@ -332,7 +353,7 @@ class SqliteJournal:
     def _set(self, job: _Job, head: int) -> None:
         """Write a reader's position and state, or a part of its state."""
         state = job.state or b""
-        if job.part is not None:
+        if job.part is not None:  # an empty one stays as a row, so that row ids only grow: by them a salvage knows the newest
             sum_ = state_sum(f"part {job.part} of {job.reader}", state)
             self._write.execute("insert or replace into part values(?,?,?,?)", (job.reader, job.part, state, sum_))
             return
@@ -344,11 +365,10 @@ class SqliteJournal:
 
     def _remember(self, job: _Job, end: int) -> None:
         """Take over what was committed."""
-        if job.part is None and job.reader and job.position is None:
-            self._kept[job.reader] = end
-        elif job.part is None and job.reader in self._readers and job.position is not None:
-            self._readers[job.reader] = job.position
-            if job.state is not None:
+        if job.reader and job.part is None:
+            known = self._readers if job.reader in self._readers else self._kept
+            known[job.reader] = end if job.position is None else job.position
+            if known is self._readers and job.state is not None:
                 self._note_state(job.reader, job.state)
         for signal, source, _, rows, _, _ in job.rows:
             self._received.add(rows, signal=signal, source=source)
@@ -391,7 +411,7 @@ class SqliteJournal:
         return str(self._write.execute("select id from meta").fetchone()[0])
 
     def _read_position(self, reader: str) -> int:
-        row = self._reading().execute("select position from reader where name = ?", (reader,)).fetchone()
+        row = self._row(reader, "select position from reader where name = ?", reader)
         return int(row[0]) if row else 0
 
     def _reading(self) -> sqlite3.Connection:
