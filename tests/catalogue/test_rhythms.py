@@ -142,3 +142,27 @@ def test_a_level_that_lasts_keeps_what_is_known_of_the_week() -> None:
     for _ in range(24):
         level.learn(1.0, 51)
     assert [level.usual(hour) for hour in (50, 100)] == [1, 61], "it is over: the week is as it was"
+
+
+@pytest.mark.parametrize(("every_h", "days"), [(2, 14), (6, 14), (24, 28)])
+def test_a_source_with_rare_appointments_is_missed_when_it_does_not_come(every_h: int, days: int) -> None:
+    def rate(window: int) -> float:
+        return 100 if window < days * 288 and window % (12 * every_h) == 0 else 0
+
+    found = weeks(rate, days * 288 + 5 * 288, gap_s=300)
+    assert [(what, status) for _, what, status in found if what == "silence"] == [("silence", "firing")]
+    window = next(window for window, what, _ in found if what == "silence")
+    assert days * 288 <= window < days * 288 + 5 * 12 * every_h, "within five of its usual gaps"
+
+
+def test_doubt_of_a_window_without_rows_is_doubt_of_its_volume_only(operation: Operation) -> None:
+    """A job that sends in every second window, from now on with records an hour ahead, is found out nevertheless."""
+
+    def job(ahead_s: int) -> Callable[[int], list[Batch]]:
+        return lambda at: [lines("job", at + ahead_s * SECOND, 20)] if at // WINDOW % 2 == 0 else []
+
+    def skewed(at: int) -> list[Batch]:
+        return [Batch(b.signal, b.source, at, b.rows) for b in job(3600)(at)]
+
+    operation.play(24, job(0))
+    assert "skew" in {event["attributes"]["what"] for event in operation.play(6, skewed) if event["status"] == "firing"}

@@ -90,7 +90,7 @@ def test_rotel_passes_on_what_the_opentelemetry_sdk_exports(program: Program, tm
         traces.shutdown()
         row = program.wait_for_row("select name, entity, trace_id, toUnixTimestamp(time) from span")
         assert row[:3] == ["GET /cart", "service:checkout", trace_id]
-        assert abs(row[3] - began) < 5
+        assert abs(row[3] - began) < 60
         assert "Failed" not in (tmp_path / "peer.log").read_text()
 
 

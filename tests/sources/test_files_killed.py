@@ -31,6 +31,8 @@ FOLLOWER = """
     async def emit(batches, keep=None):
         await asyncio.wrap_future(journal.append(batches, ("source:app", json.dumps(keep).encode())))
         print(journal.head(), flush=True)
+        if journal.head() == 7:
+            sys.stdin.readline()  # here it is killed
     lent = Lent(lambda: json.loads(journal.state("source:app") or b"{}"))
     asyncio.run(Files("app", FileConfig(path=sys.argv[2], poll_s=0.001), lent).run(emit))
 """
@@ -41,7 +43,7 @@ def test_a_followed_file_comes_once_however_often_the_program_is_killed(tmp_path
     path, journal = tmp_path / "app.log", tmp_path / "journal.db"
     path.write_text("".join(f"line {i}\n" for i in range(LINES)))
     command = [sys.executable, "-c", textwrap.dedent(FOLLOWER), str(journal), str(path)]
-    follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    follower = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert follower.stdout is not None
     for _ in range(7):
         assert follower.stdout.readline()

@@ -55,7 +55,7 @@ def followed(emit_fails: int = 0) -> tuple[list[Batch], list[int]]:
 
         own = OwnEvents(lambda after: [row for row in CHANGES if row.id > after][:4], lambda: kept[-1], keep)
         task = asyncio.create_task(own.run(emit))
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), 30)
         task.cancel()
 
     asyncio.run(main())

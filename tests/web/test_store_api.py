@@ -83,7 +83,10 @@ class Program(SimpleNamespace):
 def program(store: Telemetry, tmp_path: Path) -> Iterator[Program]:
     records = Records(f"sqlite:///{tmp_path}/records.db")
     Base.metadata.create_all(records.engine)
-    yield Program(store=store, records=records, tokens=Tokens(records), traffic=Traffic(), normaliser=Normaliser({}), emitted=[])
+    yield Program(
+        store=store, records=records, tokens=Tokens(records), traffic=Traffic(), normaliser=Normaliser({}), emitted=[],
+        stewardship=SimpleNamespace(kept=dict),
+    )  # fmt: skip
     records.close()
 
 

@@ -58,7 +58,8 @@ class _Episode:
 class _Known:
     """The series of one source: ids in order, and when each was last heard (ns); `oldest` is not above any of these times.
 
-    `held` are descriptions that were left out, by their series; `undescribed` the series whose description is not even held.
+    `held` are descriptions that were left out, by their series; `undescribed` the series whose description is not even held
+    (of more than a million, some are let go and may pass without one).
     """
 
     ids: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
@@ -74,11 +75,13 @@ class _Known:
     def hold(self, rows: pa.RecordBatch) -> None:
         """Keep descriptions for when there is room."""
         rows = rows.filter(pa.array(~np.isin(_ids(rows), self.holds())))
-        room = _HELD - (0 if self.held is None else self.held.num_rows)
-        self.undescribed = np.union1d(self.undescribed, _ids(rows.slice(room)))[-_UNDESCRIBED:]
-        if rows.num_rows and room > 0:
-            more = pa.Table.from_batches([rows.slice(0, room)])
-            self.held = (more if self.held is None else pa.concat_tables([self.held, more])).combine_chunks()
+        if not rows.num_rows:
+            return
+        new = pa.Table.from_batches([rows])
+        both = (new if self.held is None else pa.concat_tables([self.held, new])).combine_chunks()
+        over = max(0, both.num_rows - _HELD)  # the oldest go: what came and went must not take the place of what is there
+        self.undescribed = np.union1d(self.undescribed, _ids(both.slice(0, over)))[-_UNDESCRIBED:]
+        self.held = both.slice(over)
 
     def release(self, ids: U64) -> None:
         """The descriptions of these series are durable."""

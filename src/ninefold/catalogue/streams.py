@@ -24,6 +24,7 @@ WINDOW, _HOUR_NS = 5 * MINUTE, 60 * MINUTE
 WEEK = 168
 _RECENT, _LEARNED, _SEASONS, _HOUR, _MEANT = 24, 6, 24, 12, 24
 _STRANGE = 3
+_APART_S = 7200.0
 _FOLLOWED, _GAPS, _VANISHED = 8, 15, 12
 _REMEMBERED = 1024
 _MIX_FADE = 0.98
@@ -290,7 +291,10 @@ class Stream:
         return max(last, 120.0, 4 * rare, 2 * self.longest) if self.regular else max(last, 3600.0, 10 * rare, 4 * self.longest)
 
     def silent_s(self, at: int) -> float:
-        """How long (s) it has been quiet at `at` (ns) in hours in which it usually speaks."""
+        """How long (s) it has been quiet at `at` (ns) in hours in which it usually speaks; all of the time, when it keeps appointments so
+        far apart that whole hours say nothing of it."""
+        if self.regular and (self.cadence.quantile(0.5) or 0.0) >= _APART_S:
+            return (at - self.last) / SECOND
         return self.hours.silent_s(self.last, at)
 
     def arrived(self, received: int, rows: int) -> None:

@@ -239,11 +239,10 @@ class SourceWatch:
         return rows
 
     def _undoubted(self, stream: Stream) -> None:
-        """What was bad in the last window of rows only, was bad because that was not a whole one."""
-        for what in RULES:
-            episode = self._episodes.get((stream.source, stream.signal, what))
-            if episode is not None and not episode.fired:
-                del self._episodes[stream.source, stream.signal, what]
+        """What was too few or too many rows in the last window of rows only, was so because that was not a whole one."""
+        episode = self._episodes.get((stream.source, stream.signal, "volume"))
+        if episode is not None and not episode.fired:
+            del self._episodes[stream.source, stream.signal, "volume"]
 
     def _judged(self, stream: Stream, what: str, verdict: Verdict, at: int) -> list[dict[str, Any]]:
         key, rule = (stream.source, stream.signal, what), RULES[what]

@@ -172,7 +172,9 @@ class Evaluation:
         texts = [str(a.val) for a in arguments if isinstance(a, parser.StringLiteral)]
         if name == "histogram_quantile":
             native = functions.as_vector(self._of_histograms(arguments[1], grid, "buckets"), name)
-            vector = native if native.labels else functions.as_vector(self.evaluate(arguments[1], grid), name)
+            vector = (
+                native if any("le" in labels for labels in native.labels) else functions.as_vector(self.evaluate(arguments[1], grid), name)
+            )
             return functions.histogram_quantile(self._scalar(arguments[0], grid), vector)
         if name in histograms.PARTS:
             vector = functions.as_vector(self._of_histograms(arguments[0], grid, histograms.PARTS[name]), name)

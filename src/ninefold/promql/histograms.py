@@ -46,6 +46,8 @@ def read(store: Store, known: dict[int, Labels], begin: int, end: int, part: Par
     if found.num_rows > _MOST:
         raise BadData(f"the query would load more than {_MOST:,} native histograms; narrow the selector or shorten the range")
     owner, times = found["series"].to_numpy(), found["at"].to_numpy().astype(np.int64)
+    once = np.append((np.diff(owner) != 0) | (np.diff(times) != 0), True)[: len(owner)]
+    found, owner, times = found.filter(pa.array(once)), owner[once], times[once]
     starts = np.flatnonzero(np.append(True, np.diff(owner) != 0)[: len(owner)])
     edges = np.append(starts, len(owner)).astype(np.int64)
     labels = [known[int(series)] for series in owner[starts]]
@@ -65,7 +67,12 @@ def _cumulative(found: pa.Table) -> tuple[F64, F64]:
     """The upper bounds of all buckets, and (row, bound) how many values lie at or below each."""
     zero, threshold = (found[name].to_numpy() for name in ("zero_count", "zero_threshold"))
     every = np.arange(len(zero))
-    rows, low, high, counts = ([part] for part in (every[zero > 0], -threshold[zero > 0], threshold[zero > 0], zero[zero > 0]))
+    # As Prometheus has it, the zero bucket ends at 0 on the side on which there are no others while there are some on the other side.
+    above, below = (
+        pc.list_value_length(_list(found, f"{side}_count")).to_numpy(zero_copy_only=False) > 0 for side in ("positive", "negative")
+    )
+    least, most = np.where(above & ~below, 0.0, -threshold), np.where(below & ~above, 0.0, threshold)
+    rows, low, high, counts = ([part] for part in (every[zero > 0], least[zero > 0], most[zero > 0], zero[zero > 0]))
     for side in ("positive", "negative"):
         row, lower, upper, count = _side(found, side)
         if side == "negative":

@@ -116,12 +116,28 @@ class Selector:
         points = rolled.complete(self.store, parameters["ids"], raw, begin, end, want, SAMPLES)
         if points is not raw and rolled.WARNING not in self.warnings:
             self.warnings.append(rolled.WARNING)
-        if not len(points.owner) and histograms.exist(self.store, parameters["ids"], begin, end):
-            raise BadData(f"{known[0][1].get(NAME, '')} is a native histogram; ask histogram_quantile(), _count(), _sum() or _avg() of it")
+        self._refuse_histograms(known, np.unique(points.owner), begin, end)
         starts = np.flatnonzero(np.append(True, np.diff(points.owner) != 0)[: len(points.owner)])
         edges = np.append(starts, len(points.owner)).astype(np.int64)
         labels, weights = dict(known), None if points is raw else points.weights
         return Samples([labels[int(series)] for series in points.owner[starts]], points.times, points.values, edges, weights)
+
+    def _refuse_histograms(self, known: Sequence[tuple[int, Labels]], answered: Any, begin: int, end: int) -> None:
+        """Native histograms among series that have no samples: alone they are refused, beside others they are left out with a warning.
+
+        Raises:
+            BadData: there is nothing else.
+        """
+        lacking = np.setdiff1d(np.array([series for series, _ in known], np.uint64), answered).tolist()
+        if not histograms.exist(self.store, lacking, begin, end):
+            return
+        how = "ask histogram_quantile(), _count(), _sum() or _avg() of it"
+        name = known[0][1].get(NAME, "")
+        if not len(answered):
+            raise BadData(f"{name} is a native histogram; {how}")
+        warning = f"series of {name} that are native histograms were left out; {how}"
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
 
 def labels_of(name: str, attributes: Any) -> Labels:
