@@ -10,9 +10,10 @@ from pathlib import Path
 import build_console
 import pytest
 from fake_api import TOKEN, FakeServer
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
+expect.set_options(timeout=20_000)  # two cores, shared with other tests
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 
@@ -73,7 +74,7 @@ def visit(browser: Browser) -> Iterator[Open]:
         if signed_in:
             context.add_cookies([{"name": "ninefold_session", "value": TOKEN, "url": server.url}])
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.complaints = []  # type: ignore[attr-defined]
         page.on("console", lambda said: page.complaints.append(said.text) if said.type in ("error", "warning") else None)  # type: ignore[attr-defined]
         page.on("pageerror", lambda error: page.complaints.append(str(error)))  # type: ignore[attr-defined]

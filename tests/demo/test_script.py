@@ -96,7 +96,7 @@ def served() -> Iterator[tuple[Capture, str]]:
         server = uvicorn.Server(uvicorn.Config(capture.app(), log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not server.started:
             assert time.monotonic() < deadline
             time.sleep(0.01)

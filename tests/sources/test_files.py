@@ -245,7 +245,7 @@ class Following:
         return [row["body"] for batch in self.batches for row in batch.rows.to_pylist()]
 
     async def until(self, there: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not there():
             assert time.monotonic() < deadline, self.bodies()
             await asyncio.sleep(0.005)

@@ -178,7 +178,7 @@ class Sender:
         while True:
             with contextlib.suppress(msgpack.OutOfData):
                 return self._unpacker.unpack()
-            data = await asyncio.wait_for(self._reader.read(1000), 10)
+            data = await asyncio.wait_for(self._reader.read(1000), 30)
             if not data:
                 raise EOFError
             self._unpacker.feed(data)

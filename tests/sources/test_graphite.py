@@ -137,7 +137,7 @@ def test_a_line_without_end_closes_the_connection() -> None:
         async with running(make(Graphite, {"port": 0}), journal) as source:
             reader, writer = await asyncio.open_connection("127.0.0.1", source.port)
             writer.write(b"x" * 100_000)
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
             writer.close()
 
     asyncio.run(scenario())

@@ -153,7 +153,7 @@ def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
                 writers.append((await asyncio.open_connection("127.0.0.1", source.port))[1])
                 await until(lambda expected=expected: len(source.listener.streams) == expected)  # type: ignore[misc]
             reader, writer = await asyncio.open_connection("127.0.0.1", source.port)
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
             for each in (*writers, writer):
                 each.close()
             await until(lambda: not source.listener.streams)

@@ -132,7 +132,7 @@ def deadlock(url: str) -> None:
     def one(first: int, second: int) -> None:
         with psycopg.connect(url) as connection:
             connection.execute("UPDATE t SET n = n + 1 WHERE id = %s", (first,))
-            both.wait(10)
+            both.wait(30)
             try:
                 connection.execute("UPDATE t SET n = n + 1 WHERE id = %s", (second,))
             except psycopg.errors.DeadlockDetected:

@@ -113,7 +113,7 @@ def test_a_queue_that_is_deleted_ends_the_run(server: str) -> None:
         await peers.true(lambda: bool(journal.batches))
         async with await aio_pika.connect(server) as connection:
             await (await connection.channel()).queue_delete("doomed")
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 30)
 
     with pytest.raises(Unavailable, match="ended our reading"):
         peers.run(doom())

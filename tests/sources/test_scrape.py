@@ -82,7 +82,7 @@ class Running:
                     self.last[known["name"], instance] = row["value"]
                     self.scrapes[instance] = self.scrapes.get(instance, 0) + (known["name"] == "up")
 
-    async def until(self, there: Callable[[], bool], timeout_s: float = 10) -> None:
+    async def until(self, there: Callable[[], bool], timeout_s: float = 30) -> None:
         deadline = time.monotonic() + timeout_s
         while not there():
             assert time.monotonic() < deadline, self.last

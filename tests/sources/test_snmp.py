@@ -243,7 +243,7 @@ def test_an_inform_is_acknowledged_only_when_it_is_durable() -> None:
                 with pytest.raises(BlockingIOError):
                     udp.recv(1000)
                 journal.open = True
-                answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 1000), 10)
+                answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(udp, 1000), 30)
         assert len(journal.rows("event")) == 1
         at = inform.index(b"\xa6")
         assert answer == inform[:at] + b"\xa2" + inform[at + 1 :]
