@@ -289,9 +289,7 @@ class App:
 
     def _lend(self, name: str) -> Lent:
         """What a source gets from the program; its position is kept under its name."""
-        return Lent(
-            lambda: self._place(name), self.meter, self._mapping, self._may_send, self._share
-        )  # fmt: skip
+        return Lent(lambda: self._place(name), self.meter, self._mapping, self._may_send, self._share)
 
     def _mapping(self, name: str) -> WebhookConfig | None:
         return self.stewardship.mappings.current(name)

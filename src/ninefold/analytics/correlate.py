@@ -332,7 +332,7 @@ class Correlator:
         place = _HOPS[hops]
         link = next((link for link in alert.links if link in group.links), "") if alert.links else ""
         shared = _SHARED if link else 0.0
-        return Considered(group, soon + place + shared, gap, alert.time >= group.last, soon, hops, nearest, place, link, shared)
+        return Considered(group, gap, alert.time >= group.last, soon, hops, nearest, place, link, shared)
 
     def _hops(self, alert: Alert, group: Group) -> tuple[int, str]:
         """How far the alert's entity is from the group's core, at most FAR, and the entity of the core it is nearest to."""

@@ -111,7 +111,6 @@ class Considered(NamedTuple):
     """
 
     group: Group
-    score: float
     gap: int
     """ns from the group's time to the alert, 0 while it was going on."""
     later: bool
@@ -123,6 +122,11 @@ class Considered(NamedTuple):
     place: float
     link: str
     shared: float
+
+    @property
+    def score(self) -> float:
+        """How well the alert fits."""
+        return self.soon + self.place + self.shared
 
     @property
     def addends(self) -> tuple[Addend, ...]:

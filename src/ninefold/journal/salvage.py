@@ -49,6 +49,7 @@ _UNREADABLE = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlit
 _RANGES = 10
 _SIDE_FILES = ("", "-wal", "-shm")
 _ID = re.compile(rb"[0-9a-f]{16}")
+Row = tuple[str, str, int, int, bytes, int]
 
 
 def batch_sum(signal: str, source: str, received: int, blob: bytes) -> int:
@@ -59,6 +60,18 @@ def batch_sum(signal: str, source: str, received: int, blob: bytes) -> int:
 def row_sum(position: int, sum_: int) -> int:
     """The checksum of a row of the log: its batch's, with the position."""
     return crc32(position.to_bytes(8, "big", signed=True), sum_)
+
+
+def row_of(batch: Batch) -> Row:
+    """A batch as a row of the log before it has a position; the last value is its `batch_sum`."""
+    blob = to_ipc(batch.rows)
+    sum_ = batch_sum(batch.signal, batch.source, batch.received, blob)
+    return batch.signal, batch.source, batch.received, batch.rows.num_rows, blob, sum_
+
+
+def placed(position: int, row: Row) -> tuple[Any, ...]:
+    """The row of the log at a position."""
+    return position, *row[:-1], row_sum(position, row[-1])
 
 
 def state_sum(name: str, state: bytes) -> int:
@@ -325,7 +338,7 @@ def _settle(new: sqlite3.Connection, found: _Found, reason: str, mark: Mark | No
     lost = sum(last - first + 1 for first, last in ranges)
     loss = Loss(reason, kept, len(positions), lost, ranges, mark is not None, head, 0, doubtful)
     new.execute("insert into meta values(?)", ((mark.id if mark else "") or found.id or token_hex(8),))
-    new.execute("insert into log values(?,?,?,?,?,?,?)", _log_row(head, _notice(loss)))
+    new.execute("insert into log values(?,?,?,?,?,?,?)", placed(head, row_of(_notice(loss))))
     return replace(loss, size=new.execute("select sum(length(blob)) from log").fetchone()[0])
 
 
@@ -337,12 +350,6 @@ def _gaps(positions: Sequence[int], begin: int, end: int) -> list[tuple[int, int
             ranges.append((last + 1, position - 1))
         last = position
     return ranges
-
-
-def _log_row(position: int, batch: Batch) -> tuple[Any, ...]:
-    blob = to_ipc(batch.rows)
-    sum_ = batch_sum(batch.signal, batch.source, batch.received, blob)
-    return position, batch.signal, batch.source, batch.received, batch.rows.num_rows, blob, row_sum(position, sum_)
 
 
 def _notice(loss: Loss) -> Batch:

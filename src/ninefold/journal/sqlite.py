@@ -29,8 +29,8 @@ from ninefold.ground.errors import Unavailable
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.journal.mark import SHORT_STATE_BYTES, Mark, MarkFile
-from ninefold.journal.salvage import GAP, batch_sum, is_damage, mend, prepare, row_sum, state_sum, sync
-from ninefold.model.signal import Batch, from_ipc, to_ipc
+from ninefold.journal.salvage import GAP, Row, batch_sum, is_damage, mend, placed, prepare, row_of, row_sum, state_sum, sync
+from ninefold.model.signal import Batch, from_ipc
 
 _log = get("journal")
 _IN_FLIGHT_LIMIT_BYTES = 256 << 20
@@ -38,12 +38,10 @@ _TRIM_ROWS = 256
 _TRIM_EVERY_S = 1.0
 _RESTART = "; restart Ninefold, which saves what can be read"
 
-_Row = tuple[str, str, int, int, bytes, int]
-
 
 @dataclass(slots=True)
 class _Job:
-    rows: list[_Row]
+    rows: list[Row]
     size: int
     reader: str = ""
     position: int | None = None
@@ -320,7 +318,7 @@ class SqliteJournal:
             for job in group:
                 for row in job.rows:
                     head += 1
-                    write.execute("insert into log values(?,?,?,?,?,?,?)", (head, *row[:-1], row_sum(head, row[-1])))
+                    write.execute("insert into log values(?,?,?,?,?,?,?)", placed(head, row))
                 if job.reader:
                     self._set(job, head)
                 ends.append(head)
@@ -432,10 +430,5 @@ class SqliteJournal:
 
 
 def _job(batches: Sequence[Batch]) -> _Job:
-    rows: list[_Row] = []
-    for one in batches:
-        if one.rows.num_rows:
-            blob = to_ipc(one.rows)
-            sum_ = batch_sum(one.signal, one.source, one.received, blob)
-            rows.append((one.signal, one.source, one.received, one.rows.num_rows, blob, sum_))
+    rows = [row_of(batch) for batch in batches if batch.rows.num_rows]
     return _Job(rows, sum(len(row[4]) for row in rows))

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ninefold.ground.errors import BadData
 from ninefold.plugin import Store
-from ninefold.promql.matrix import F64, I64, Labels, Samples
+from ninefold.promql.matrix import F64, I64, Labels, Samples, newest, runs
 
 Part = Literal["", "buckets", "count", "sum"]
 """What of a selector's series is read: "" its samples, else a part of its native histograms."""
@@ -46,10 +46,9 @@ def read(store: Store, known: dict[int, Labels], begin: int, end: int, part: Par
     if found.num_rows > _MOST:
         raise BadData(f"the query would load more than {_MOST:,} native histograms; narrow the selector or shorten the range")
     owner, times = found["series"].to_numpy(), found["at"].to_numpy().astype(np.int64)
-    once = np.append((np.diff(owner) != 0) | (np.diff(times) != 0), True)[: len(owner)]
+    once = newest(owner, times)
     found, owner, times = found.filter(pa.array(once)), owner[once], times[once]
-    starts = np.flatnonzero(np.append(True, np.diff(owner) != 0)[: len(owner)])
-    edges = np.append(starts, len(owner)).astype(np.int64)
+    starts, edges = runs(owner)
     labels = [known[int(series)] for series in owner[starts]]
     if part != "buckets" or not len(owner):
         return Samples(labels, times, found[part if part != "buckets" else "count"].to_numpy(), edges)

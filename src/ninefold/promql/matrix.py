@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,17 @@ class Grid:
     def shifted(self, by: int) -> Grid:
         """The grid `by` ms later."""
         return Grid(self.start + by, self.end + by, self.step)
+
+
+def newest(owner: npt.NDArray[Any], times: npt.NDArray[Any]) -> Mask:
+    """Which rows, ordered by owner and time, are the last of their owner and time: what was sent twice counts once."""
+    return np.append((np.diff(owner) != 0) | (np.diff(times) != 0), True)[: len(owner)]
+
+
+def runs(owner: npt.NDArray[Any]) -> tuple[I64, I64]:
+    """Where the rows of each owner begin, and these places with the end behind them, as `Samples.edges`."""
+    starts = np.flatnonzero(np.append(True, np.diff(owner) != 0)[: len(owner)])
+    return starts, np.append(starts, len(owner)).astype(np.int64)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ninefold.ground.errors import BadData
 from ninefold.plugin import Store
 from ninefold.promql import histograms, rolled
 from ninefold.promql.histograms import Part
-from ninefold.promql.matrix import NAME, Labels, Samples
+from ninefold.promql.matrix import NAME, Labels, Samples, newest, runs
 
 SAMPLES = 20_000_000
 """Most samples one query may load."""
@@ -110,15 +110,14 @@ class Selector:
         if found.num_rows > SAMPLES:
             raise BadData(f"the query would load more than {SAMPLES:,} samples; narrow the selector or shorten the range")
         owner, times, values = (found[name].to_numpy() for name in ("series", "at", "value"))
-        once = np.append((np.diff(owner) != 0) | (np.diff(times) != 0), True)[: len(owner)]
+        once = newest(owner, times)
         owner, times, values = owner[once], times[once].astype(np.int64), values[once]
         raw = rolled.Points(owner, times, values, np.ones(len(owner)))
         points = rolled.complete(self.store, parameters["ids"], raw, begin, end, want, SAMPLES)
         if points is not raw and rolled.WARNING not in self.warnings:
             self.warnings.append(rolled.WARNING)
         self._refuse_histograms(known, np.unique(points.owner), begin, end)
-        starts = np.flatnonzero(np.append(True, np.diff(points.owner) != 0)[: len(points.owner)])
-        edges = np.append(starts, len(points.owner)).astype(np.int64)
+        starts, edges = runs(points.owner)
         labels, weights = dict(known), None if points is raw else points.weights
         return Samples([labels[int(series)] for series in points.owner[starts]], points.times, points.values, edges, weights)
 

@@ -149,6 +149,10 @@ class Session:
         """A message that is cut short is the sender's to send again."""
         return []
 
+    def tail(self) -> list[bytes]:
+        """Nothing."""
+        return []
+
     def _greet(self, packed: bytes) -> None:
         """Check a PING and answer with PONG.
 

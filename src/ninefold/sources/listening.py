@@ -68,6 +68,10 @@ class Reader(Protocol[R]):
         """What the end of the stream makes complete."""
         ...
 
+    def tail(self) -> list[bytes]:
+        """What the end of the stream cut short and `close` does not take, to be set aside."""
+        ...
+
 
 class Lines:
     """A stream of lines, handed on in blocks of whole ones.
@@ -450,7 +454,7 @@ class _Stream(asyncio.Protocol, Generic[R]):
         """Read no more, and take what is complete enough."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            self._listener.take(self._word, reader.close(), reader.tail() if isinstance(reader, Lines) else ())
+            self._listener.take(self._word, reader.close(), reader.tail())
 
     def close(self) -> None:
         """Close the connection."""

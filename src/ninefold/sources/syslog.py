@@ -66,6 +66,10 @@ class Framer:
         line = rest[counted.end() - 1 :] if counted else rest
         return [line] if line.strip(EMPTY) else []
 
+    def tail(self) -> list[bytes]:
+        """Nothing."""
+        return []
+
     def _next(self, buffer: bytes, position: int) -> tuple[bytes, int, int] | None:
         """The message at `position`, where it ends and what is to be skipped behind it; None when it is not complete."""
         if counted := _COUNTED.match(buffer, position):
