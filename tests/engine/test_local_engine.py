@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from ninefold.engine import local
 from ninefold.engine.local import EventFollower, StoreWriter, TechniqueRunner
-from ninefold.ground.errors import BadData, Unavailable
+from ninefold.ground.errors import BadData, NotFound, Unavailable
 from ninefold.ground.meter import Meter
 from ninefold.journal.sqlite import SqliteJournal
 from ninefold.model.signal import Batch, batch_of
@@ -147,6 +148,37 @@ def test_technique_runner_commits_state_position_and_findings_together(journal: 
         runner.stop()
     found = [number for number in ids(journal.read(0, limit=100_000)) if number >= 1_000_000]
     assert found == [1_000_001 + i for i in range(200)]
+
+
+class Slow(Doubler):
+    """Is in the middle of a batch until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.go = threading.Event(), threading.Event()
+        self.steps: list[str] = []
+
+    def process(self, batch: Batch) -> list[Batch]:
+        self.inside.set()
+        self.go.wait(20)
+        self.steps.append("processed")
+        return super().process(batch)
+
+
+def test_a_technique_is_asked_between_two_batches(journal: SqliteJournal) -> None:
+    slow = Slow()
+    runner = TechniqueRunner(journal, [slow], same, Meter(), commit_s=0.02)
+    runner.start()
+    journal.append([event(1)]).result()
+    assert slow.inside.wait(20)
+    asking = threading.Thread(target=runner.ask, args=(slow.name, lambda technique: technique.steps.append("asked")))
+    asking.start()
+    slow.go.set()
+    asking.join(20)
+    runner.stop()
+    assert slow.steps == ["processed", "asked"]
+    with pytest.raises(NotFound, match=f"there is no technique 'other'; there are {slow.name}"):
+        runner.ask("other", len)
 
 
 def test_event_follower_resumes_at_the_consumers_own_position(journal: SqliteJournal) -> None:

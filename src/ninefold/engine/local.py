@@ -13,18 +13,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ninefold.engine.snapshots import Snapshots
-from ninefold.ground.errors import NinefoldError, Unavailable
+from ninefold.ground.errors import NinefoldError, NotFound, Unavailable
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.model.signal import Batch, quarantine, to_ipc
 from ninefold.plugin import Journal, Store, Technique
 
 Normalise = Callable[[Batch], list[Batch]]
+Answer = TypeVar("Answer")
 
 _log = get("engine")
 _POLL_S = 0.5
@@ -264,16 +266,34 @@ class TechniqueRunner(Follower):
         self._told = 0
         """Findings of batches up to this position are in the journal."""
         self._outputs: list[Batch] = []
+        self._busy = threading.Lock()
         self._dirty_since = self._told_at = 0.0
         self._found = meter.counter("ninefold_techniques_sent_total", "Rows put out, by technique.")
         self._cpu = meter.counter("ninefold_techniques_cpu_seconds_total", "CPU time, by technique.")
 
     def begin(self) -> int:
         """Restore every technique from the state committed with the position."""
-        self._snapshots.restore(self.techniques)
+        with self._busy:
+            self._snapshots.restore(self.techniques)
         self._told = self.journal.position(self._told_by)
         self._outputs, self._dirty_since = [], 0.0
         return self.journal.position(self.name)
+
+    def ask(self, name: str, question: Callable[[Any], Answer]) -> Answer:
+        """What a technique knows right now, between two batches; `question` looks and changes nothing.
+
+        Args:
+            name: the technique's.
+            question: called with the technique; what it returns must not be a view of the technique's own arrays.
+
+        Raises:
+            NotFound: there is no such technique.
+        """
+        technique = next((one for one in self.techniques if one.name == name), None)
+        if technique is None:
+            raise NotFound(f"there is no technique {name!r}; there are {', '.join(one.name for one in self.techniques)}")
+        with self._busy:
+            return question(technique)
 
     def handle(self, batches: list[Batch]) -> None:
         """Process in order; commit when findings wait or the state has been dirty for long enough."""
@@ -319,7 +339,8 @@ class TechniqueRunner(Follower):
 
     def _process(self, technique: Technique, batch: Batch, *, again: bool) -> None:
         started = time.thread_time()
-        found = technique.process(batch)
+        with self._busy:
+            found = technique.process(batch)
         self._cpu.add(time.thread_time() - started, technique=technique.name)
         if again:
             return
