@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ninefold.ground.clock import parse
@@ -209,3 +209,29 @@ _KEYS = st.sampled_from(["@timestamp", "time", "message", "log", "level", "host"
 def test_any_document_is_a_record_or_an_item_that_is_refused(document: dict[str, Any]) -> None:
     decoded, _ = bulk(b'{"index":{}}\n' + orjson.dumps(document))
     assert len(rows(decoded)) + decoded.rejected == 1
+
+
+_TEXTS = st.text(max_size=5)
+_KEPT = st.tuples(
+    st.integers(1_000_000_000_000, 4_000_000_000_000),
+    _TEXTS,
+    st.dictionaries(st.text("ab", min_size=1, max_size=3), _TEXTS.filter(bool), max_size=3),
+)
+_REFUSED = [b"{broken", b"[1]", b"7", b'{"@timestamp":"soon"}', b'{"a":"\xff"}']
+
+
+@given(st.lists(st.one_of(_KEPT, st.sampled_from(_REFUSED)), min_size=1, max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_what_was_sent_comes_out_and_no_refused_document_is_lost(sent: list[Any]) -> None:
+    documents = [
+        one if isinstance(one, bytes) else orjson.dumps({"@timestamp": one[0], "message": one[1], "nested": {"in": one[2]}}) for one in sent
+    ]
+    decoded, said = bulk(b"".join(b'{"index":{"_index":"i"}}\n' + document + b"\n" for document in documents))
+    found = [(row["time"].value, row["body"], dict(row["attributes"]), dict(row["resource"])) for row in rows(decoded)]
+    assert found == [
+        (time * 10**6, text or document.decode(), {f"nested.in.{key}": value for key, value in more.items()}, {"elasticsearch.index": "i"})
+        for document, (time, text, more) in ((document, one) for document, one in zip(documents, sent, strict=True) if one is not document)
+    ]
+    refused = [row["payload"].split(b"\n")[1] for row in rows(decoded, "quarantine")]
+    assert refused == [one for one in sent if isinstance(one, bytes)]
+    assert [item["index"]["status"] for item in said["items"]] == [400 if isinstance(one, bytes) else 201 for one in sent]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sockets import Journal, make, rows, running, send, until
 
@@ -107,6 +108,34 @@ def test_lines_do_not_depend_on_their_neighbours(lines: list[bytes]) -> None:
         alone |= read(line)[0]
     assert repr(sorted(together.items())) == repr(sorted(alone.items()))
     assert sum(str(row["payload"]).count("\\n") + 1 for row in bad) <= len(lines)
+
+
+_part = st.text(st.characters(min_codepoint=33, exclude_characters=";=", exclude_categories=["Cs"]), min_size=1, max_size=4)
+_point = st.tuples(
+    _part, st.dictionaries(_part, _part, max_size=2), st.floats(allow_nan=False), st.integers(0, 9_223_372_035)
+)  # fmt: skip
+
+
+@given(st.lists(st.one_of(_point, st.sampled_from([b"no value", b"a x 1", b"a 1 -7", b";t=1 1 1", b"\xff 1 1"])), max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_what_was_sent_comes_out_whichever_way_its_numbers_are_read(sent: list[Any]) -> None:
+    lines, expected = [], []
+    for one in sent:
+        if isinstance(one, bytes):
+            lines.append(one)
+            continue
+        name, tags, value, time = one
+        lines.append(f"{name}{''.join(f';{k}={v}' for k, v in tags.items())} {value!r} {time}".encode())
+        expected.append((name, tuple(sorted(tags.items())), time * SECOND, value))
+    decoder = Plaintext()
+    known: dict[int, tuple[str, tuple[tuple[str, str], ...]]] = {}
+    for more in ([], [], [b"slow 1_0 1"]):  # new series, known ones, and numbers that are read one by one
+        decoded = decoder.decode(b"\n".join([*lines, *more]), "graphite", RECEIVED)
+        known |= {row["series"]: (row["name"], tuple(sorted(row["attributes"]))) for row in rows(decoded, "series")}
+        found = [(*known[row["series"]], row["time"], row["value"]) for row in rows(decoded, "metric")]
+        assert sorted(found) == sorted(expected)
+        refused = [line for row in rows(decoded, "quarantine") for line in row["payload"].split(b"\n")]
+        assert sorted(refused) == sorted([*(line for line in sent if isinstance(line, bytes)), *more])
 
 
 def test_over_udp_and_tcp_cut_anywhere() -> None:

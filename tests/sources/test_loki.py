@@ -8,7 +8,7 @@ from typing import Any
 import cramjam
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ninefold.ground.clock import parse
@@ -169,6 +169,28 @@ def test_any_protobuf_is_read_or_refused(junk: bytes, place: int, byte: int) -> 
     for body in (junk, good[:place], good[: place % len(good)] + bytes([byte]) + good[place % len(good) + 1 :]):
         with contextlib.suppress(NinefoldError):
             push(body, PROTOBUF, **{"content-encoding": "snappy"})
+
+
+_TEXTS = st.text(st.characters(exclude_characters='"\\', exclude_categories=["Cs"]), max_size=5)
+_WORDS = st.text("abc_", min_size=1, max_size=3)
+_ENTRIES = st.lists(st.tuples(st.integers(0, (1 << 63) - 1), _TEXTS, st.dictionaries(_WORDS, _TEXTS, max_size=2)), max_size=3)
+
+
+@given(st.lists(st.tuples(st.dictionaries(_WORDS, _TEXTS, max_size=2), _ENTRIES), max_size=3))
+@settings(max_examples=30, deadline=None)
+def test_json_and_protobuf_say_the_same_and_nothing_is_lost(streams: list[Any]) -> None:
+    expected = [(time, line, about, labels) for labels, entries in streams if labels for time, line, about in entries if time]
+    refused = sum(1 if not labels else sum(not time for time, *_ in entries) for labels, entries in streams)
+    values = [{"stream": labels, "values": [[str(time), *rest] for time, *rest in entries]} for labels, entries in streams]
+    packed = request(*[
+        (f"{{{', '.join(f'{key}={orjson.dumps(value).decode()}' for key, value in labels.items())}}}".encode(),
+         [entry(time, line.encode(), **about) for time, line, about in entries])
+        for labels, entries in streams
+    ])  # fmt: skip
+    for decoded, _ in (push(orjson.dumps({"streams": values})), push(packed, PROTOBUF)):
+        found = [(row["time"].value, row["body"], dict(row["attributes"]), dict(row["resource"])) for row in rows(decoded)]
+        assert found == expected
+        assert decoded.rejected == len(rows(decoded, "quarantine")) == refused
 
 
 def test_a_time_of_too_many_digits_is_in_quarantine() -> None:

@@ -27,6 +27,7 @@ from plain_otlp import (
 from ninefold.ground.errors import TooLarge
 from ninefold.sources import kernel
 from ninefold.sources.otlp import Otlp, response
+from ninefold.sources.protobuf import frame
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -258,3 +259,73 @@ def test_known_exponential_histograms_are_not_read_one_by_one(monkeypatch: pytes
     (row,) = rows(again, "histogram")
     assert (row["count"], row["sum"], row["positive_index"], row["positive_count"]) == (3, 4, [0, 2], [1, 2])
     assert len(rows(again, "metric")) == 2
+
+
+EXPLICIT = st.fixed_dictionaries(
+    {"bounds": st.sampled_from([[], [0.5], [0.5, 1], [0.5, 2], [1, 0.5], list(range(40))]), "count": st.integers(0, 2**64 - 1)},
+    optional={"sum": st.floats(), "min": st.floats(), "max": st.floats(), "flags": st.integers(0, 2), "start_time_unix_nano": st.just(1)},
+)
+# what a parser has to take as well: pieces of packed fields, numbers that are not packed, a field twice, one that is not known, an exemplar
+ODD = st.sampled_from([
+    b"", b"", b"", b"\x32\x08" + b"\0" * 8, b"\x31" + b"\0" * 8, b"\x3a\x08" + b"\0" * 6 + b"\x44\x40", b"\x19" + b"\1" * 8,
+    b"\x3a\x08" + b"\0" * 6 + b"\x44\x40\x32\x08" + b"\1" + b"\0" * 7, b"\x78\1", b"\x42\x09\x19" + b"\0" * 8,
+    b"\x4a\0", b"\x32\0", b"\x0a\0",
+])  # fmt: skip
+COUNTS = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1)), min_size=41, max_size=41)
+
+
+def histograms(found: list[Any], plain: bool) -> bytes:
+    """A request of these histograms; plain ones are of the same series, with nothing odd and other values."""
+    request = metric()
+    histogram = only_metric(request).histogram
+    histogram.aggregation_temporality = 2
+    for place, (fields, counts, _, more) in enumerate(found):
+        bounds = fields["bounds"]
+        others = {name: value for name, value in fields.items() if name != "bounds" and not (plain and name == "flags")}
+        point = histogram.data_points.add(time_unix_nano=NOW + place, explicit_bounds=bounds, **others)
+        point.attributes.add(key="place").value.int_value = place % 3
+        point.bucket_counts.extend([1] * (len(bounds) + 1) if plain else counts[: len(bounds) + more])
+    if plain:
+        return request.SerializeToString()
+    # a message writes in order what it was given, so what is odd is put in as bytes
+    points = [frame(1, point.SerializeToString() + odd) for point, (_, _, odd, _) in zip(histogram.data_points, found, strict=True)]
+    named = b"\x0a\x01m\x12\x01s" + frame(9, b"".join(points) + b"\x10\x02")
+    return frame(1, frame(1, request.resource_metrics[0].resource.SerializeToString()) + frame(2, frame(2, named)))
+
+
+@given(st.lists(st.tuples(EXPLICIT, COUNTS, ODD, st.sampled_from([1, 1, 1, 0])), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_histograms_with_bounds_that_are_read_as_columns_are_read_as_one_by_one(found: list[Any]) -> None:
+    otlp, body = Otlp(), histograms(found, False)
+    decode(otlp, "metrics", histograms(found, True))
+    alone = Otlp()
+    general = decode(alone, "metrics", body)
+    for decoded in (decode(otlp, "metrics", body), decode(otlp, "metrics", body)):
+        for signal in ("metric", "exemplar", "quarantine"):
+            one, other = (sorted(map(repr, rows(each, signal))) for each in (decoded, general))
+            assert one == other, signal
+    described = [row["series"] for row in rows(general, "series")]
+    for each in (otlp, alone):
+        each.forget(described)
+    assert sorted(row["series"] for row in rows(decode(otlp, "metrics", body), "series")) == sorted(described)
+    assert rows(decode(otlp, "metrics", body), "series") == []
+
+
+def test_known_histograms_with_bounds_are_not_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = metric()
+    add = only_metric(request).histogram.data_points.add
+    add(time_unix_nano=NOW, count=3, sum=4, bucket_counts=[1, 0, 2], explicit_bounds=[0.5, 1])
+    add(time_unix_nano=NOW, count=400, max=4, bucket_counts=[2] * 200, explicit_bounds=list(range(199)))
+    otlp, body = Otlp(), request.SerializeToString()
+    first = rows(decode(otlp, "metrics", body), "metric")
+    monkeypatch.setattr("ninefold.sources.otlp_metrics._READERS", {})
+    assert sorted(map(repr, rows(decode(otlp, "metrics", body), "metric"))) == sorted(map(repr, first))
+    assert len(first) == 5 + 202
+    monkeypatch.undo()
+    for point in only_metric(request).histogram.data_points:
+        point.ClearField("sum")
+        point.min = 1
+    changed = request.SerializeToString()
+    assert sorted(map(repr, rows(decode(otlp, "metrics", changed), "metric"))) == sorted(
+        map(repr, rows(decode(Otlp(), "metrics", changed), "metric"))
+    )

@@ -252,6 +252,18 @@ def test_a_page_we_did_not_foresee_costs_its_target_a_scrape_only(monkeypatch: p
     assert batches[-1].rows.column("value").to_pylist()[0] == 0.0, "up"
 
 
+def test_bytes_are_counted_as_decoded_as_pollers_count_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    scrape = Scrape("lab", ScrapeConfig(), Lent())
+
+    async def page(url: str) -> tuple[bytes, str]:
+        return b"a 1\n", "text/plain"
+
+    monkeypatch.setattr(scrape, "_get", page)
+    batches = asyncio.run(scrape._once("http://x/metrics", Target("lab", {"instance": "x"}, ScrapeConfig(), Known(), 1)))
+    counted = {name: value for name, _, labels, value in scrape.lent.meter.samples() if ("source", "lab") in labels}
+    assert counted["ninefold_source_bytes_total"] == sum(batch.rows.nbytes for batch in batches) > 0
+
+
 def test_an_exemplar_of_an_impossible_time_has_the_scrapes() -> None:
     page = read_page(b"a 1\n", "text/plain")
     page.exemplars.append(Exemplar(0, {}, 1.0, 2**60 * 10**9))

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sockets import Journal, Meters, lent, make, rows, running, send, until
 
@@ -98,6 +98,38 @@ def test_no_bytes_break_the_reader(body: bytes) -> None:
     aggregator = Aggregator("statsd")
     rows(aggregator.fold(body, RECEIVED), "event")
     flush(aggregator)
+
+
+_NAMES = st.text(st.characters(exclude_characters=":|\n\r\0 ,#", exclude_categories=["Cs"]), min_size=1, max_size=4)
+_SENT = st.tuples(_NAMES.filter(lambda name: not name.startswith("_")), st.dictionaries(_NAMES, _NAMES, max_size=2))
+_BAD = [b"no type", b"a:x|c", b"a:1|q", b"\xff:1|c", b"a:1|c|@2", b"_sc|x|9"]
+
+
+@given(st.lists(st.one_of(st.tuples(_SENT, st.integers(-9, 9), st.sampled_from("cg")), st.sampled_from(_BAD)), max_size=12))
+@settings(max_examples=30, deadline=None)
+def test_what_was_sent_comes_out_and_no_bad_line_is_lost(sent: list[Any]) -> None:
+    lines, expected = [], dict[tuple[str, str, frozenset[tuple[str, str]]], float]()
+    for one in sent:
+        if isinstance(one, bytes):
+            lines.append(one)
+            continue
+        (name, tags), value, type_ = one
+        value = abs(value) if type_ == "g" else value
+        lines.append(f"{name}:{value}|{type_}|#{','.join(f'{k}:{v}' for k, v in tags.items())}".encode())
+        key = name, {"c": "delta", "g": "gauge"}[type_], frozenset(tags.items())
+        expected[key] = value + (expected.get(key, 0) if type_ == "c" else 0)
+    aggregator = Aggregator("statsd")
+    decoded = aggregator.fold(b"\n".join(lines), RECEIVED)
+    refused = [line for row in rows(decoded, "quarantine") for line in row["payload"].split(b"\n")]
+    assert sorted(refused) == sorted(line for line in sent if isinstance(line, bytes))
+    assert decoded.rejected == len(refused)
+    flushed = Decoded(aggregator.flush(RECEIVED + 1, RECEIVED + 1))
+    found = [(row["series"], row["kind"], row["name"], dict(row["attributes"])) for row in rows(flushed, "series")]
+    assert {(name, kind, frozenset(tags.items())) for _, kind, name, tags in found} == set(expected)
+    values = sorted((row["series"], row["value"]) for row in rows(flushed, "metric"))
+    numbers = {(name, kind, frozenset(tags.items())): number for number, kind, name, tags in found}
+    assert values == sorted((numbers[key], value) for key, value in expected.items())
+    assert {row["time"] for row in rows(flushed, "metric")} <= {RECEIVED + 1}
 
 
 def test_what_is_wrong_is_set_apart_and_the_rest_is_kept() -> None:

@@ -22,7 +22,7 @@ _FEW = 12
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What reading a source asks of it, a minute: requests, and bytes of what they give (of the records, where a client hides the wire)."""
+    """What reading a source asks of it, a minute: requests, and bytes of the records they give, decoded."""
 
     requests: float
     bytes: float

@@ -1,9 +1,8 @@
 """OTLP metrics: data points become points of series, histograms and summaries several series each, named as Prometheus names them.
 
 A series' attributes are those of its resource, its scope (``otel.scope.*``) and its point in one map. Number points, by far the
-most, and exponential histograms are found by the raw bytes of their attributes without being read; the others are read one by one.
-Exemplars become `exemplar` rows,
-exponential histograms `histogram` rows beside the points of their count and sum.
+most, and histograms are found by the raw bytes of their attributes without being read; the others are read one by one. Exemplars become
+`exemplar` rows, exponential histograms `histogram` rows beside the points of their count and sum.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from ninefold.model.signal import Batch, batch_of
 from ninefold.sources.columns import Mask
 from ninefold.sources.kernel import Ints
 from ninefold.sources.origin import Origin
+from ninefold.sources.otlp_buckets import EXPLICIT, Buckets, Explicit
 from ninefold.sources.otlp_histograms import (
     EXPONENTIAL,
     MEMBERS,
@@ -64,7 +64,7 @@ _METRICS = Plan({
     "exponential_histogram": {1: "row exponential_points", 2: "varint temporality"},
     "summary": {1: "row summary_points"},
     "number_points": _POINT,
-    "histogram_points": {3: "fixed time", 9: "run attributes"},
+    "histogram_points": EXPLICIT,
     **EXPONENTIAL,
     "summary_points": {3: "fixed time", 7: "run attributes"},
     "exemplars": {},
@@ -100,6 +100,7 @@ class _Fresh:
         self.histograms: list[Row] = []
         self.keys: list[tuple[bytes, int, int]] = []
         self.wholes: list[tuple[bytes, int, int]] = []
+        self.explicit: list[tuple[int, list[int]]] = []
         self.members: dict[tuple[int, bytes], dict[Member, int]] = {}
         self._size_bytes = 0
 
@@ -126,7 +127,7 @@ class Metrics:
 
     def __init__(self, origins: Origins) -> None:
         self._origins = origins
-        self._known, self._wholes = Known(), Known()
+        self._known, self._wholes, self._buckets = Known(), Known(), Buckets()
         self._groups: dict[tuple[object, ...], Group] = {}
         self._numbers = count()
         self._members: dict[tuple[int, bytes], dict[Member, int]] = {}
@@ -145,11 +146,15 @@ class Metrics:
         fresh = _Fresh()
         found = {"number_points": self._numbers_of(body, tables, groups, fresh)}
         scanned = self._scanned(body, tables["exponential_points"], groups, source, received)
+        explicit = self._explicit(body, tables["histogram_points"], groups)
+        fast: dict[str, _Scanned | Explicit] = {"exponential_points": scanned, "histogram_points": explicit}
         for name in _READERS:
-            found[name] = self._compound(body, tables[name], name, groups, fresh, scanned if name == "exponential_points" else None)
+            found[name] = self._compound(body, tables[name], name, groups, fresh, fast.get(name))
         self._remember(fresh)
+        if fresh.explicit:
+            self._buckets.learn(body, explicit, fresh.explicit)
         batches = fresh.series.batch(source, received)
-        columns = [scanned.columns, *(part.columns for part in found.values())]
+        columns = [scanned.columns, explicit.columns, *(part.columns for part in found.values())]
         series, time, value = (np.concatenate(parts) for parts in zip(*columns, strict=True))
         if len(series):
             batches.append(points(source, received, series, time, value))
@@ -168,6 +173,7 @@ class Metrics:
         gone = set(series)
         self._known.forget(gone)
         self._wholes.forget(gone)
+        self._buckets.forget(gone)
         with self._lock:
             for key, members in list(self._members.items()):
                 self._members[key] = {member: number for member, number in members.items() if number not in gone}
@@ -248,8 +254,13 @@ class Metrics:
         histograms = [found.batch(source, received, ids[WHOLE], np.flatnonzero(rows))] if rows.any() else []
         return _Scanned(rows, sure & ~rows, (series, time, value), histograms)
 
+    def _explicit(self, body: bytes, table: Table, groups: list[Group | None]) -> Explicit:
+        """The histograms with explicit bounds that need not be read one by one."""
+        numbers = np.array([-1 if group is None else group.number for group in groups], np.int64)[table.parent]
+        return self._buckets.scan(body, table, numbers, ~_faults(table, groups).bad)
+
     def _compound(
-        self, body: bytes, table: Table, name: str, groups: list[Group | None], fresh: _Fresh, scanned: _Scanned | None
+        self, body: bytes, table: Table, name: str, groups: list[Group | None], fresh: _Fresh, scanned: _Scanned | Explicit | None
     ) -> _Found:
         """The points of histograms and summaries, without those that were scanned."""
         message, samples = _READERS[name]
@@ -275,10 +286,13 @@ class Metrics:
                 why.setdefault(error.reason, []).append(row)
                 continue
             key = group.number, whole if torn[row] else body[slice(*blocks[row])]
-            series += self._members_of(key, group, point, found, fresh)
+            numbers = self._members_of(key, group, point, found, fresh)
+            series += numbers
             if not point.flags & _NO_RECORDED_VALUE:
                 self._beside(key, group, point, times[row], fresh)
-            if scanned is not None and scanned.new[row]:
+            if isinstance(scanned, Explicit) and scanned.new[row]:
+                fresh.explicit.append((row, numbers))
+            elif scanned is not None and scanned.new[row]:
                 known = self._members.get(key, {}) | fresh.members.get(key, {})
                 at = ((place, known[member]) for place, member in enumerate(MEMBERS) if member in known)
                 fresh.wholes += [(key[1], number, group.number * len(MEMBERS) + place) for place, number in at]

@@ -43,6 +43,13 @@ class Page(NamedTuple):
     more: bool = False
 
 
+def count_bytes(source: Source, batches: Sequence[Batch]) -> None:
+    """Count what a source that is asked has given: its decoded records, since not every client shows what came over the wire."""
+    size = sum(batch.rows.nbytes for batch in batches)
+    told = "Bytes that polled and scraped sources gave, as decoded columns (not as they came over the wire)."
+    source.lent.meter.counter("ninefold_source_bytes_total", told).add(size, source=source.name)
+
+
 class Poller(Source):
     """A source that asks. Subclasses write `page`, and `forget` if they describe series."""
 
@@ -79,8 +86,8 @@ class Poller(Source):
                     failures += 1
                     await asyncio.sleep(self._after(error, failures))
                     continue
-                failures, size = 0, sum(batch.rows.nbytes for batch in found.batches)
-                self.lent.meter.counter("ninefold_source_bytes_total", "Bytes that polled sources gave.").add(size, source=self.name)
+                failures = 0
+                count_bytes(self, found.batches)
                 await self._take(emit, found, position)
                 position = found.position
                 if not found.more:

@@ -34,6 +34,7 @@ from ninefold.sources.discovery import Dns, Groups, Labels, Rule, ask_dns, relab
 from ninefold.sources.exposition import Page
 from ninefold.sources.exposition_protobuf import protobuf
 from ninefold.sources.http_client import Http, HttpConfig
+from ninefold.sources.polling import count_bytes
 from ninefold.sources.series import STALE, Known, points
 
 _ACCEPT = (
@@ -339,7 +340,9 @@ class Scrape(Source):
             page = await asyncio.to_thread(read_page, body, content_type)
             if len(page.offsets) > self.config.sample_limit:
                 raise TooLarge(f"the page has {len(page.offsets)} samples and sample_limit is {self.config.sample_limit}")
-            return await asyncio.to_thread(target.take, page, time, perf_counter() - started)
+            batches = await asyncio.to_thread(target.take, page, time, perf_counter() - started)
+            count_bytes(self, batches)
+            return batches
         except (NinefoldError, TimeoutError) as error:
             _log.debug("%s: %s: %s", self.name, url, error)
             self.lent.meter.counter("ninefold_scrape_failures_total", "Scrapes that failed, by source.").add(source=self.name)
@@ -357,8 +360,7 @@ class Scrape(Source):
             TooLarge: it is longer than the limit.
         """
         headers = {"Accept": _ACCEPT, "X-Prometheus-Scrape-Timeout-Seconds": str(self.config.timeout_s)}
-        count = self.lent.meter.counter
-        count("ninefold_source_requests_total", "Questions asked of polled sources.").add(source=self.name)
+        self.lent.meter.counter("ninefold_source_requests_total", "Questions asked of polled sources.").add(source=self.name)
         async with self._http.stream("GET", url, headers=headers) as response:
             parts, size = [], 0
             async for part in response.aiter_bytes():
@@ -366,7 +368,6 @@ class Scrape(Source):
                 if size > self.config.body_limit_bytes:
                     raise TooLarge(f"the page is longer than body_limit_bytes, {self.config.body_limit_bytes}")
                 parts.append(part)
-            count("ninefold_source_bytes_total", "Bytes that polled sources gave.").add(response.num_bytes_downloaded, source=self.name)
             return b"".join(parts), response.headers.get("content-type", "")
 
 

@@ -170,13 +170,20 @@ class Telemetry:
     def expire(self) -> list[str]:
         """Have the rows deleted that are too old for their source; the tables in which there were any. Whole days go by themselves.
 
-        The engine does it in the background and inserts go on; the rows are gone a while later.
+        The engine does it in the background and inserts go on; the rows are gone a while later. A table whose last deletion is still
+        running is passed over, so that they do not queue up; its rows go another time.
 
         Raises:
             Unavailable: the store cannot take it now.
         """
         touched = []
+        running = self.query(
+            "SELECT DISTINCT table FROM system.mutations WHERE database = {name:String} AND NOT is_done", {"name": self._database}
+        )
+        busy = set(running["table"].to_pylist())
         for table, condition, days, names in self.retention.deletions(self._database):
+            if table in busy:
+                continue
             asked = {"days": days, "names": list(names)}
             sql = f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1 SETTINGS final = 0"  # noqa: S608 - our names
             if self.query(sql, asked).num_rows == 0:
