@@ -18,7 +18,7 @@ CLICKHOUSE := .venv-clickhouse/.stamp
 CONSOLE_FROM := $(shell find console -name node_modules -prune -o -type f -print)
 WARM_FROM    := $(shell grep -rl --include='*.py' numba src/ninefold)
 
-.PHONY: help demo serve test test-real check bench fuzz docs lock clean
+.PHONY: help demo serve test test-real check bench evaluate fuzz docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,7 +27,8 @@ help:
 	@echo "make test    all tests"
 	@echo "make test-real  those with real peer programs only (.ci/peers installs them all on Debian)"
 	@echo "make check   lint, format, types, floors, budgets, console types"
-	@echo "make bench   measure everything and write bench/RESULTS.md"
+	@echo "make bench   measure speed and memory and write bench/RESULTS.md"
+	@echo "make evaluate  measure accuracy on labelled data and write bench/EVALUATION.md; ARGS='detection logs'"
 	@echo "make fuzz    feed every decoder what nobody should send; ARGS='--seconds 60 otlp'"
 	@echo "make docs    write the reference pages of the documentation from the code"
 	@echo "make lock    renew the pinned versions"
@@ -60,6 +61,9 @@ check: $(DEV) $(CONSOLE)
 
 bench: $(DEV) $(CONSOLE) $(WARM)
 	$(BIN)/python -m bench.all $(ARGS)
+
+evaluate: $(DEV) $(WARM)
+	$(BIN)/python -m bench.evaluate $(ARGS)
 
 # ---- environments ------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Every benchmark, one after the other, each in a process of its own, and `bench/RESULTS.md` written from what they return.
 
 ``python -m bench.all`` runs all; ``python -m bench.all decode detect`` only these, and keeps the other tables as they stand.
-A module's `run()` returns dictionaries: name, value, unit, target (a number or None), peer (text or None), ratio (to the peer
-or None), and if need be `lower` (True: smaller is better) and `note` (why a target is missed).
+`evaluate` does the same with the modules of `evaluations`. A module's `run()` returns dictionaries: name, value, unit, target (a
+number or None), peer (text or None), ratio (to the peer or None), and if need be `lower` (True: smaller is better) and `note` (why a
+target is missed).
 """
 
 from __future__ import annotations
@@ -14,19 +15,18 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).resolve().parent
-RESULTS = FOLDER / "RESULTS.md"
 TITLES = {
     "decode": "Decoding what arrives",
     "detect": "Detection",
     "logs": "Log templates",
-    "correlate": "Folding alerts into incidents",
-    "rootcause": "Root cause",
+    "correlate": "Folding alerts into incidents: speed",
     "store": "The telemetry store",
     "install": "Installation",
     "ingest": "Ingest beside Prometheus and VictoriaMetrics",
@@ -35,6 +35,24 @@ TITLES = {
 }
 VERSIONS = ("numpy", "numba", "pyarrow", "chdb-core-lite", "clickhouse-connect", "fastapi", "uvicorn")
 TIMEOUT_S = 1800
+
+
+class Report(NamedTuple):
+    """A file of tables: the modules' folder, where it is written, its beginning, and a title a module in the order of the tables."""
+
+    folder: Path
+    results: Path
+    head: str
+    titles: Mapping[str, str]
+
+
+BENCH = Report(
+    FOLDER,
+    FOLDER / "RESULTS.md",
+    "# Measurements\n\n"
+    "Written by `make bench`; every figure comes from one command in this folder, beside its peer's from the same run where there is one.",
+    TITLES,
+)
 _CALL = (
     "import importlib.util, json, sys; "
     "spec = importlib.util.spec_from_file_location('measured', sys.argv[1]); "
@@ -43,12 +61,17 @@ _CALL = (
 )
 
 
-def measure(name: str) -> tuple[list[dict[str, Any]], str]:
+def measure(folder: Path, name: str) -> tuple[list[dict[str, Any]], str]:
     """The figures of one module and, when it failed, the last line it said."""
-    answer = FOLDER / f".{name}.json"
+    answer = folder / f".{name}.json"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _CALL, FOLDER / f"{name}.py", answer], stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False
+            [sys.executable, "-c", _CALL, folder / f"{name}.py", answer],
+            cwd=FOLDER.parent,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
         if done.returncode == 0:
             return json.loads(answer.read_text()), ""
@@ -119,38 +142,43 @@ def machine() -> str:
     )
 
 
-def sections() -> dict[str, str]:
+def sections(results: Path) -> dict[str, str]:
     """The tables of the last run by module, to keep those that are not measured now."""
-    if not RESULTS.exists():
+    if not results.exists():
         return {}
-    found = re.split(r"^<!-- (\w+) -->\n", RESULTS.read_text(), flags=re.MULTILINE)
+    found = re.split(r"^<!-- (\w+) -->\n", results.read_text(), flags=re.MULTILINE)
     return {name: body.rstrip() for name, body in zip(found[1::2], found[2::2], strict=True)}
 
 
-def main(names: list[str]) -> int:
-    """Measure, write, and say what was missed; 1 when a benchmark itself failed."""
-    kept, failed = sections(), []
-    for name in names or list(TITLES):
+def publish(report: Report, names: list[str]) -> int:
+    """Measure these modules (all when none is named), write the file, say what was missed; 1 when a module itself failed."""
+    failed = []
+    for name in names or list(report.titles):
         print(f"{name} …", flush=True)
         started, before = time.monotonic(), os.getloadavg()[0]
-        rows, problem = measure(name)
+        rows, problem = measure(report.folder, name)
         if problem:
             failed.append(name)
             print(f"  failed: {problem}")
         when = f"{datetime.now(UTC):%Y-%m-%d}, {time.monotonic() - started:.0f} s, load {before:.1f} at the start"
         body = table(rows) if rows else f"Not measured: {problem}"
-        kept[name] = f"## {TITLES[name]}\n\n`python bench/{name}.py` ({when})\n\n{body}"
+        place = (report.folder / f"{name}.py").relative_to(FOLDER.parent)
+        kept = sections(report.results)  # read again: others may have measured meanwhile
+        kept[name] = f"## {report.titles[name]}\n\n`{place}` ({when})\n\n{body}"
         for row in rows:
             print(f"  {'MISSED ' if missed(row) else ''}{row['name']}: {text(row['value'])} {row.get('unit') or ''}")
-    head = (
-        "# Measurements\n\n"
-        "Written by `make bench`; every figure comes from one command in this folder, beside its peer's from the same run where there "
-        f"is one.\n\nMachine: {machine()}.\n"
-    )
-    RESULTS.write_text(head + "".join(f"\n<!-- {name} -->\n{kept[name]}\n" for name in TITLES if name in kept))
+        tables = "".join(f"\n<!-- {part} -->\n{kept[part]}\n" for part in report.titles if part in kept)
+        report.results.write_text(f"{report.head}\n\nMachine: {machine()}.\n{tables}")
     return 1 if failed else 0
 
 
+def main(report: Report) -> int:
+    """Publish what the command line names."""
+    unknown = set(sys.argv[1:]) - report.titles.keys()
+    if unknown:
+        sys.exit(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(report.titles)}")
+    return publish(report, sys.argv[1:])
+
+
 if __name__ == "__main__":
-    unknown = set(sys.argv[1:]) - TITLES.keys()
-    sys.exit(f"no such benchmark: {', '.join(sorted(unknown))}" if unknown else main(sys.argv[1:]))
+    sys.exit(main(BENCH))

@@ -25,7 +25,9 @@ import pyarrow as pa
 
 from ninefold.analytics import warm
 from ninefold.analytics.keys import numpy_keys
+from ninefold.analytics.known import Known
 from ninefold.analytics.logs import LogTemplates, mine, pattern_keys
+from ninefold.analytics.masking import Masking
 from ninefold.analytics.templates import Miner
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.signal import LOG, Batch
@@ -34,6 +36,10 @@ DATA = Path(os.environ.get("NINEFOLD_DATA", Path(__file__).resolve().parents[2] 
 SYSTEMS = ("Apache", "BGL", "HDFS", "Hadoop", "HealthApp", "Linux", "OpenSSH", "Zookeeper")
 START = 1_700_000_000 * SECOND // MINUTE * MINUTE
 BATCH, REPEATS = 8_000, 12
+BATCHES_A_MINUTE = 60
+"""How fast the lines come in event time: 8,000 a second."""
+PASSES, MILLION = 3, 63
+"""How often the warm stream is repeated, so that minutes end in it."""
 _CHAIN = [
     re.compile(pattern)
     for pattern in (
@@ -90,8 +96,8 @@ def accuracy() -> list[dict[str, Any]]:
     return [figure("grouping accuracy (GA)", ga, "share", 0.93, peer_ga), figure("F1 of groups (FGA)", fga, "share", 0.92, peer_fga)]
 
 
-def stream() -> list[pa.StringArray]:
-    """Batches of lines: all systems interleaved, every run of digits redrawn."""
+def stream(repeats: int = REPEATS) -> list[pa.StringArray]:
+    """Batches of lines: so many times all systems interleaved, every run of digits redrawn."""
     rng = random.Random(5)
     lines = [line for system in SYSTEMS for line in labelled(system)[0]]
     rng.shuffle(lines)
@@ -99,7 +105,7 @@ def stream() -> list[pa.StringArray]:
     def redraw(match: re.Match[str]) -> str:
         return "".join(rng.choices("0123456789", k=len(match.group())))
 
-    drawn = [re.sub(r"\d+", redraw, line) for _ in range(REPEATS) for line in lines]
+    drawn = [re.sub(r"\d+", redraw, line) for _ in range(repeats) for line in lines]
     return [pa.array(drawn[i : i + BATCH]) for i in range(0, len(drawn), BATCH)]
 
 
@@ -107,7 +113,7 @@ def records(bodies: pa.StringArray, at: int) -> Batch:
     """Log rows as a receiver makes them, keys not yet known."""
     size = len(bodies)
     empty, none = pa.array([""] * size), pa.array([[]] * size, LOG.field("attributes").type)
-    times = pa.array(np.linspace(at, at + MINUTE - 1, size).astype(np.int64), LOG.field("time").type)
+    times = pa.array(np.linspace(at, at + MINUTE // BATCHES_A_MINUTE - 1, size).astype(np.int64), LOG.field("time").type)
     columns = {
         "vnode": pa.array(np.zeros(size, np.uint16)), "time": times, "received": times, "source": empty,
         "entity": pa.array(["service:a", "service:b"] * (size // 2)), "severity_number": pa.array(np.full(size, 9, np.uint8)),
@@ -137,6 +143,37 @@ def slowest() -> float:
     return worst * 1000
 
 
+def resident() -> int:
+    """Bytes of memory in use."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory(batches: Sequence[pa.StringArray]) -> float:
+    """Megabytes that a table of 100,000 keys and what they lead to take: every line ends in a word of its own."""
+    rng, known = random.Random(8), Known()
+    lines = [f"{line} by {''.join(rng.choices('abcdefghijklmnopqrst', k=9))}" for some in batches for line in some.to_pylist()][:100_000]
+    keys = [(pattern_keys(pa.array(lines[i : i + BATCH])), pa.array(lines[i : i + BATCH])) for i in range(0, len(lines), BATCH)]
+    zeros, before = np.zeros(BATCH, np.int64), resident()
+    for some, bodies in keys:
+        known.learn(some, bodies, zeros[: len(some)], zeros[: len(some)])
+    return (resident() - before) / len(known.keys) * 100_000 / 1e6
+
+
+def changed(batches: Sequence[pa.StringArray]) -> float:
+    """The share of lines that get another template when they are read again and no key is remembered."""
+    known = Known()
+
+    def learn() -> np.ndarray[Any, Any]:
+        zeros = np.zeros(BATCH, np.int64)
+        return np.concatenate([known.learn(pattern_keys(some), some, zeros[: len(some)], zeros[: len(some)])[0] for some in batches])
+
+    first = learn()
+    first = known.roots()[first]
+    known.keep(np.arange(0))
+    again = learn()
+    return float(np.mean(known.roots()[first] != known.roots()[again]))
+
+
 def figure(name: str, value: float, unit: str, target: float | None, peer: float | None = None, *, lower: bool = False) -> dict[str, Any]:
     """One row of the results."""
     return {
@@ -151,11 +188,14 @@ def run() -> list[dict[str, Any]]:
     batches = stream()
     lines = sum(map(len, batches))
     naive = rate(lambda: plain(batches[0].to_pylist()), BATCH)
-    rows = [records(bodies, START + i * MINUTE // 4) for i, bodies in enumerate(batches)]
     technique = LogTemplates()
+    minutes = [
+        [records(bodies, START + (part * len(batches) + i) * MINUTE // BATCHES_A_MINUTE) for i, bodies in enumerate(batches)]
+        for part in range(1 + PASSES)
+    ]
 
-    def all_rows() -> None:
-        for batch in rows:
+    def process(*parts: int) -> None:
+        for batch in (batch for part in parts for batch in minutes[part]):
             technique.process(batch)
 
     def fallback() -> None:
@@ -164,19 +204,35 @@ def run() -> list[dict[str, Any]]:
             _, offsets, data = text.buffers()
             numpy_keys(np.frombuffer(data, np.uint8), np.frombuffer(offsets, np.int64, len(text) + 1))
 
-    cold = rate(all_rows, lines)
-    keys = int(technique.templates().num_rows)
+    cold = rate(lambda: process(0), lines)
+    keys = len(technique._known.keys)
+    masks = Masking("secrets"), Masking("personal")
     return [
         figure("pattern keys, compiled scan", rate(lambda: [pattern_keys(bodies) for bodies in batches], lines), "lines/CPU-s", 3_000_000),
         figure("pattern keys, before anything is compiled", rate(fallback, lines), "lines/CPU-s", 100_000),
         figure("keys, templates, counts, cold", cold, "lines/CPU-s", 300_000, naive),
-        figure("the same, all keys known", rate(all_rows, lines), "lines/CPU-s", 1_000_000, naive),
+        figure(
+            "the same, all keys known",
+            rate(lambda: process(*range(1, 1 + PASSES)), PASSES * lines),
+            "lines/CPU-s",
+            1_000_000,
+            naive,
+        ),
         figure("miner alone, no keys", rate(lambda: mine(batches[0].to_pylist()), BATCH), "lines/CPU-s", None, naive),
         figure(
             f"templates of {lines:,} lines with {keys:,} keys",
-            len(set(technique.templates().column("template").to_pylist())),
+            technique.templates(limit=0)[1],
             "templates",
             None,
+        ),
+        figure("memory of 100,000 keys", memory(batches), "MB", 200, lower=True),
+        figure("lines of a million whose template changes on a replay", changed(stream(MILLION)), "share", 0.005, lower=True),
+        figure("secrets looked for", rate(lambda: [masks[0].texts(bodies) for bodies in batches], lines), "lines/CPU-s", 1_000_000),
+        figure(
+            "secrets and personal data looked for",
+            rate(lambda: [masks[1].texts(bodies) for bodies in batches], lines),
+            "lines/CPU-s",
+            200_000,
         ),
         figure("slowest line of 10 kB", slowest(), "ms", 1.0, lower=True),
         *accuracy(),

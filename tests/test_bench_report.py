@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bench import all as report
+from bench import evaluate
 
 
 @pytest.mark.parametrize(
@@ -47,14 +48,29 @@ def test_a_table_names_what_was_missed_and_why() -> None:
 
 
 def test_what_was_not_measured_now_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "RESULTS", tmp_path / "RESULTS.md")
+    here = report.BENCH._replace(results=tmp_path / "RESULTS.md")
     row = {"name": "size", "value": 3, "unit": "MB", "target": None, "peer": None, "ratio": None}
-    monkeypatch.setattr(report, "measure", lambda name: ([{**row, "name": f"{name} size"}], ""))
-    assert report.main(["store", "logs"]) == 0
-    monkeypatch.setattr(report, "measure", lambda name: ([], "no disk"))
-    assert report.main(["logs"]) == 1
-    text = report.RESULTS.read_text()
+    monkeypatch.setattr(report, "measure", lambda folder, name: ([{**row, "name": f"{name} size"}], ""))
+    assert report.publish(here, ["store", "logs"]) == 0
+    monkeypatch.setattr(report, "measure", lambda folder, name: ([], "no disk"))
+    assert report.publish(here, ["logs"]) == 1
+    text = here.results.read_text()
     assert "store size" in text
     assert "Not measured: no disk" in text
     assert "logs size" not in text
     assert text.index("<!-- logs -->") < text.index("<!-- store -->")
+
+
+def test_every_evaluation_is_a_part_with_a_title(tmp_path: Path) -> None:
+    (tmp_path / "weather.py").write_text('"""Forecasts of rain: how often it rained when it was said to."""\n')
+    (tmp_path / "__init__.py").write_text("")
+    assert evaluate.parts(tmp_path) == {"weather": "Forecasts of rain"}
+    assert {"detection", "correlation", "root_cause"} <= evaluate.EVALUATIONS.titles.keys()
+
+
+def test_a_module_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
+    row = {"name": "size", "value": 3.0}
+    (tmp_path / "good.py").write_text(f"from bench.data import DATA\ndef run(): return [{row!r}]\n")
+    (tmp_path / "bad.py").write_text("def run(): raise SystemExit('no data')\n")
+    assert report.measure(tmp_path, "good") == ([row], "")
+    assert report.measure(tmp_path, "bad") == ([], "no data")

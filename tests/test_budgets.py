@@ -53,7 +53,9 @@ def definitions(node: ast.AST, public: bool = True) -> Iterator[tuple[Definition
 
 
 def _compiled(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether a decorator such as ``@njit(types.void(...))`` states the types instead of annotations."""
+    """Whether a decorator such as ``@njit(types.void(...))`` states the types instead of annotations, or the caller does (``@hot``)."""
+    if any(isinstance(decorator, ast.Name) and decorator.id.lstrip("_") in ("hot", "cold") for decorator in node.decorator_list):
+        return True
     calls = (decorator for decorator in node.decorator_list if isinstance(decorator, ast.Call) and decorator.args)
     return any(isinstance(call.func, ast.Name) and call.func.id in ("njit", "vectorize", "guvectorize") for call in calls)
 

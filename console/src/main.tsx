@@ -7,6 +7,7 @@ import { startClock } from './core/clock'
 import { startKeys } from './core/keys'
 import { startLive } from './core/live'
 import { go, path, startRouter } from './core/router'
+import { AnomaliesPage } from './pages/anomalies'
 import { ExplorePage } from './pages/explore'
 import { IncidentPage } from './pages/incident'
 import { IncidentsPage } from './pages/incidents'
@@ -30,6 +31,7 @@ import './style/runs.css'
 import './style/views.css'
 import './style/sources.css'
 import './style/connect.css'
+import './style/anomalies.css'
 
 function Home() {
   useEffect(() => go('/incidents', true), [])
@@ -53,6 +55,8 @@ function View() {
       return <Home />
     case 'incidents':
       return name ? <IncidentPage key={name} id={name} tab={tab} /> : <IncidentsPage />
+    case 'anomalies':
+      return <AnomaliesPage tab={name} />
     case 'explore':
       return <ExplorePage />
     case 'workflows':

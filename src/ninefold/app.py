@@ -20,10 +20,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from ninefold.analytics import warm
+from ninefold.analytics.masking import Masking
 from ninefold.catalogue.limits import Limits
 from ninefold.catalogue.watch import SourceWatch
 from ninefold.config import Config, WebhookConfig
 from ninefold.engine.local import EventFollower, Follower, StoreWriter, TechniqueRunner
+from ninefold.foresight import Foresight
 from ninefold.ground.clock import now
 from ninefold.ground.errors import BadData, ConfigError, NinefoldError, Unavailable
 from ninefold.ground.log import get
@@ -69,7 +71,7 @@ class App:
 
     Attributes:
         config, meter, journal, store, records, tokens, normaliser, incidents, workflows, connectors, sources, traffic, watch, stewardship,
-        limits.
+        limits, foresight.
 
     Raises:
         ConfigError: on entering, when a part refuses its configuration.
@@ -80,7 +82,9 @@ class App:
         self.config = config
         self.meter = Meter()
         self.traffic = Traffic()
-        self.normaliser = Normaliser(config.webhooks)
+        self.normaliser = Normaliser(
+            config.webhooks, Masking(config.logs.mask, addresses=config.logs.mask_addresses, patterns=config.logs.mask_patterns)
+        )
         self._shared: dict[type[Any], Any] = {}
         self.connectors = build_connectors(config)
         self._trusted = {name for name, one in self.connectors.items() if type(one).changes is not Connector.changes}
@@ -171,6 +175,7 @@ class App:
         folders = [config.workflows.path] if config.workflows.path else []
         workflows = [workflow for folder in folders for workflow in load_folder(folder)]
         self.workflows = Workflows(self.records, self.connectors, workflows, config.workflows, self.meter)
+        self.foresight = Foresight(self.store, config.forecast, partial(self._place, Foresight.name), self.meter)
         self.watch = SourceWatch()
         self.stewardship = Stewardship(
             self.watch, self.store, self.records, self.normaliser, connectors=self.connectors, sources=self.sources,
@@ -206,6 +211,7 @@ class App:
             follower.start()
         own = OwnEvents(self.records.outbox, lambda: self._position("own"), lambda position: self._advance("own", position))
         feeds: list[tuple[Feed, str]] = [(own, "own"), (OwnMetrics(self.meter), "own")]
+        feeds += [(self.foresight, "own")] if self.config.forecast.enabled else []
         feeds += [(source, source.extraction) for source in self.sources]
         for feed, kind in feeds:
             self._supervise(f"source {feed.name}", partial(feed.run, self._emit_of(feed.name, kind)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ninefold.ground.errors import ConfigError
 from ninefold.plugin import Strict
@@ -99,6 +99,63 @@ class StewardshipConfig(Strict):
     cool_down_s: float = Field(3600.0, ge=0, description="Shortest time between two notices about the same source.")
 
 
+class ThresholdConfig(Strict):
+    """What some series must not come to."""
+
+    metric: str = Field(description="Name of the metric; * and ? stand for anything.")
+    entity: str = Field("*", description="Entity; * and ? stand for anything.")
+    above: float | None = Field(None, description="Met from below.")
+    below: float | None = Field(None, description="Met from above.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("give either above or below")
+        return self
+
+
+class ForecastConfig(Strict):
+    """Looking ahead at what could run full, run out or expire."""
+
+    enabled: bool = Field(True, description="Whether it runs by itself; forecasts that are asked for are made all the same.")
+    every_s: float = Field(3600.0, ge=60, description="Time between two rounds.")
+    first_after_s: float = Field(120.0, ge=0, description="Time from the start to the first round.")
+    horizon_days: float = Field(14.0, gt=0, le=365, description="How far ahead.")
+    history_days: float = Field(60.0, gt=0, le=366, description="How far back to learn from.")
+    confidence: float = Field(0.8, gt=0.5, lt=1, description="Probability of meeting a threshold from which on it is told.")
+    series: int = Field(2000, ge=0, description="Most series of a round.")
+    thresholds: list[ThresholdConfig] = Field(
+        default_factory=list, description="Thresholds beside those that names and units tell; the first that fits a series counts."
+    )
+
+
+class LogsConfig(Strict):
+    """What must not be kept of log lines."""
+
+    mask: Literal["off", "secrets", "personal"] = Field(
+        "secrets", description="What is replaced before lines are stored: secrets, personal data too, or nothing."
+    )
+    mask_addresses: bool = Field(False, description="IP addresses count as personal data.")
+    mask_patterns: list[str] = Field(
+        default_factory=list, description="Own regular expressions; the group named secret is replaced, or all that matches."
+    )
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare off as a truth value
+
+    @field_validator("mask_patterns")
+    @classmethod
+    def _readable(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        return patterns
+
+
 class CorrelationConfig(Strict):
     """How alerts are folded into incidents."""
 
@@ -131,7 +188,9 @@ class Config(Strict):
     connectors: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name -> {type, …}; checked by the connector.")
     limits: LimitsConfig = LimitsConfig()
     stewardship: StewardshipConfig = StewardshipConfig()
+    logs: LogsConfig = LogsConfig()
     correlation: CorrelationConfig = CorrelationConfig()
+    forecast: ForecastConfig = ForecastConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()
 
     @property

@@ -1,5 +1,5 @@
-"""Normalisation: what was accepted becomes what is kept. Raw records turn into events, log lines get their pattern and severity,
-and what cannot be true (an impossible time, an event that names nothing) goes to quarantine with its reason.
+"""Normalisation: what was accepted becomes what is kept. Raw records turn into events, log lines lose their secrets and get their
+pattern and severity, and what cannot be true (an impossible time, an event that names nothing) goes to quarantine with its reason.
 
 It is a pure function of the batch, so every reader of the journal sees the same rows; a small cache lets them share the work.
 """
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ninefold.analytics.logs import pattern_keys
+from ninefold.analytics.masking import Masking
 from ninefold.config import WebhookConfig
 from ninefold.ground.clock import SECOND, iso
 from ninefold.ground.errors import BadData
@@ -48,12 +49,14 @@ class Normaliser:
 
     Args:
         webhooks: the configured mappings by name; any other name is read by the usual keys.
+        mask: takes out of log lines what must not be kept; by default secrets.
 
     Raises:
         ConfigError: a mapping has a path that is not JMESPath or a field that does not exist.
     """
 
-    def __init__(self, webhooks: Mapping[str, WebhookConfig]) -> None:
+    def __init__(self, webhooks: Mapping[str, WebhookConfig], mask: Masking | None = None) -> None:
+        self._mask = mask or Masking()
         self._readers = {name: (Reader(name, config), "") for name, config in webhooks.items()}
         self._cache: OrderedDict[int, Future[list[Batch]]] = OrderedDict()
         self._sizes: dict[int, int] = {}
@@ -110,6 +113,8 @@ class Normaliser:
                 self._sizes.pop(oldest, None)
 
     def _normalise(self, batch: Batch) -> list[Batch]:
+        if batch.signal == "log":  # before anything is kept of it, in quarantine too
+            batch = replace(batch, rows=self._mask(batch.rows))
         done = self._events(batch) if batch.signal == "raw" else _complete(batch) if batch.signal == "event" else [batch]
         done = [piece for part in done for piece in (_in_time(part) if part.signal in _TIMED else (part,))]
         return [_with_patterns(part) if part.signal == "log" else part for part in done]

@@ -247,7 +247,7 @@ def test_medians_by_key_and_bucket() -> None:
 
 
 def bench(name: str) -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "bench" / f"{name}.py"
+    path = Path(__file__).resolve().parents[2] / "bench" / "evaluations" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"bench_{name}", path)
     assert spec
     assert spec.loader
@@ -260,7 +260,7 @@ def bench(name: str) -> ModuleType:
 @pytest.mark.slow
 def test_real_faults_are_found(data: Path) -> None:
     """The eight TrainTicket faults of 30 January: far above the simple baseline, and right when it claims to be."""
-    asked = bench("rootcause").ask(data / "rca" / "nezha_trainticket_0130", "TrainTicket")
+    asked = bench("root_cause").ask(data / "rca" / "nezha_trainticket_0130", "TrainTicket")
     ranks = [one.rank for one in asked]
     assert sum(rank == 1 for rank in ranks) >= 6
     assert sum(0 < rank <= 3 for rank in ranks) >= 7

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import fake_anomalies
 import fake_incidents
 import fake_rest
 import fake_sources
@@ -129,17 +130,20 @@ class FakeServer:
             "approvals": self._approvals,
             "roadmap": self._roadmap,
             "me": self._me,
+            **{path: self._canned(answer) for path, answer in fake_anomalies.answers(self.now).items()},
         }
         post = {
             "sources/{name:path}/mapping/preview": self._preview, "sources/{name:path}/mapping/replay": self._reread,
             "source-kinds/{kind}/check": self._check,
             "incidents/{id}/{action}": self._act, "quarantine/replay": self._replay, "workflows/{name}/run": self._start_run,
             "workflows/stop": self._stop, "runs/{id}/cancel": self._cancel, "approvals/{id}": self._decide, "query": self._query,
+            "anomalies/{id}/verdict": self._noted, "detection/learned/{id}/undo": self._noted, "detection/shadow/promote": self._noted,
         }  # fmt: skip
         routes: list[Route | WebSocketRoute] = [Route(f"{api}/session", self._session, methods=["POST", "DELETE"])]
         routes += [Route(f"{api}/{path}", self._guarded(handler), methods=["GET"]) for path, handler in get.items()]
         routes += [Route(f"{api}/{path}", self._guarded(handler), methods=["POST"]) for path, handler in post.items()]
         routes += [Route(f"{api}/sources/{{name:path}}/mapping", self._guarded(self._save_mapping), methods=["PUT"])]
+        routes += [Route(f"{api}/detection/sensitivity", self._guarded(self._noted), methods=["PUT"])]
         routes += [Route(f"{api}/workflows/stop", self._guarded(self._lift), methods=["DELETE"])]
         routes += [WebSocketRoute(f"{api}/live", self._live), Route("/{path:path}", self._page)]
         return Starlette(routes=routes)
@@ -156,6 +160,12 @@ class FakeServer:
             return handler(request)
 
         return guarded
+
+    def _canned(self, answer: Any) -> Any:
+        return lambda _: JSONResponse(answer)
+
+    def _noted(self, _: Request, __: Any) -> Response:
+        return JSONResponse({"event": "0" * 16})
 
     async def _session(self, request: Request) -> Response:
         if request.method == "DELETE":

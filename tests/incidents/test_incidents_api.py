@@ -130,6 +130,8 @@ def test_the_topology_shows_what_alerts_now(room: Room, desk: Desk) -> None:
     room.feed(event(0, "service:cart", severity="critical"))
     states = {node["id"]: node["state"] for node in desk.get("topology")["nodes"]}
     assert states == {"service:web": "healthy", "service:cart": "affected", "service:db": "healthy"}
+    drawn = desk.get("topology")
+    assert all(part["first_seen"] <= part["last_seen"] for part in (*drawn["nodes"], *drawn["edges"]))
     room.incidents.resolve("INC-1", "ann")
     assert {node["state"] for node in desk.get("topology")["nodes"]} == {"healthy"}
 

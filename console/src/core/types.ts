@@ -147,7 +147,7 @@ export interface Points {
   lower: (number | null)[]
   upper: (number | null)[]
   centre: (number | null)[]
-  findings: { time: string; until: string | null; kind: string; severity: Severity; text: string }[]
+  findings: { time: string; until: string | null; kind: string; severity: Severity; text: string; demoted: boolean }[]
   changes: { time: string; title: string }[]
   samples: number
   step_s: number

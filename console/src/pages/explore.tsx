@@ -47,6 +47,8 @@ export function ExplorePage() {
   const together = params.value.get('chart') === 'one'
   const stepName = params.value.get('step') ?? 'as measured'
   const step = STEPS[stepName] ?? 0
+  const [foretells, shifts] = [params.value.get('ahead') === '1', params.value.get('shifts') === '1']
+  const length = (view.window.to ?? 0) - (view.window.from ?? 0)
   const field = useRef<HTMLInputElement>(null)
   useEffect(() => {
     const timer = setTimeout(() => ask(typed), TYPING_MS)
@@ -54,12 +56,15 @@ export function ExplorePage() {
   }, [typed])
   const found = useResource<Items<Series>>(query('series', { q: asked, limit: MANY }), 'source')
   const arrange = (one: boolean): void => go(withParams({ chart: one ? 'one' : null }))
+  const flip = (name: string, is: boolean) => (): void => go(withParams({ [name]: is ? null : '1' }))
   useCommands(
     [
       { key: '/', label: 'Search a series', run: () => field.current?.select() },
       { key: 'o', label: together ? 'Draw each series in a chart of its own' : 'Draw all series in one chart', run: () => arrange(!together) },
+      { key: 'f', label: foretells ? 'Hide the forecast' : 'Show the forecast', run: flip('ahead', foretells) },
+      { key: 'c', label: shifts ? 'Hide change points' : 'Show change points', run: flip('shifts', shifts) },
     ],
-    [together],
+    [together, foretells, shifts],
   )
 
   const show = (series: string[]): void => {
@@ -123,6 +128,16 @@ export function ExplorePage() {
             <div class="explore-bar">
               <Pills label="Charts" items={['stacked', 'one chart']} here={together ? 'one chart' : 'stacked'} choose={(name) => arrange(name === 'one chart')} />
               <Key>o</Key>
+              {!together && (
+                <>
+                  <Button pressed={foretells} hint="f" onClick={flip('ahead', foretells)}>
+                    Forecast
+                  </Button>
+                  <Button pressed={shifts} hint="c" onClick={flip('shifts', shifts)}>
+                    Change points
+                  </Button>
+                </>
+              )}
               <span class="push soft">A point each</span>
               <Pills
                 label="Time between points"
@@ -154,6 +169,8 @@ export function ExplorePage() {
               details
               step={step}
               every={view.range === 'all' ? FRESH_S : 0}
+              ahead={foretells ? Math.min(604_800, Math.max(3600, Math.round(length / 2))) : 0}
+              shifts={shifts}
             />
           ))}
           {!chosen.length && Boolean(found.data?.items.length) && (

@@ -2,6 +2,7 @@
 import { useEffect, useLayoutEffect, useRef } from 'preact/hooks'
 import uPlot from 'uplot'
 import { amount, clockTime, epoch, isBytes, unitName } from '../core/format'
+import type { Forecast } from '../core/anomalies'
 import { colour, theme } from '../core/theme'
 import type { Points } from '../core/types'
 
@@ -19,6 +20,8 @@ export interface ChartProps {
   /** Whether the times stand below it; in a stack only the last one shows them. */
   times?: boolean
   onZoom?: (window: Window) => void
+  /** What it will be, drawn after its last point. */
+  ahead?: Forecast | undefined
 }
 
 export const AXIS_FONT = '11px "Inter Variable", sans-serif'
@@ -54,9 +57,16 @@ function start(out: boolean[]): number {
   return index
 }
 
-function columns(points: Points): uPlot.AlignedData {
+function columns({ points, ahead }: ChartProps): uPlot.AlignedData {
   const { solid, between } = strokes(points)
-  return [points.time, points.upper, points.lower, between, solid, outside(points).line]
+  const last = points.time.at(-1) ?? 0
+  const begin = ahead?.time.findIndex((at) => at > last) ?? -1
+  const time = begin < 0 ? [] : (ahead?.time.slice(begin) ?? [])
+  const past = points.time.map(() => null)
+  const future = time.map(() => null)
+  const measured = [points.upper, points.lower, between, solid, outside(points).line].map((column) => [...column, ...future])
+  const told = [ahead?.upper, ahead?.lower, ahead?.centre].map((column) => [...past, ...(begin < 0 ? [] : (column?.slice(begin) ?? []))])
+  return [[...points.time, ...time], ...measured, ...told, [...past, ...time.map(() => ahead?.threshold ?? null)]]
 }
 
 /** How times stand below a chart. */
@@ -107,8 +117,12 @@ function options(props: ChartProps, width: number, legend: HTMLElement, current:
       { stroke: colour('accent'), width: 1, dash: DOTS, points: { show: false } },
       { stroke: colour('accent'), width: 1.5, points: { show: () => interpolates(current().points), size: 5, fill: colour('accent') } },
       { stroke: colour('critical'), width: 2, points: { show: () => interpolates(current().points), size: 6, fill: colour('critical') } },
+      { stroke: colour('soft'), width: 1, dash: DOTS, points: { show: false } },
+      { stroke: colour('soft'), width: 1, dash: DOTS, points: { show: false } },
+      { stroke: colour('accent'), width: 1.5, dash: [5, 4], points: { show: false } },
+      { stroke: colour('critical'), width: 1, dash: [8, 4], points: { show: false } },
     ],
-    bands: [{ series: [1, 2], fill: colour('band') }],
+    bands: [1, 6].map((at) => ({ series: [at, at + 1] as [number, number], fill: colour('band') })),
     hooks: {
       draw: [(plot) => drawMarks(plot, current().points)],
       setCursor: [(plot) => (legend.textContent = under(plot, current().points))],
@@ -137,9 +151,15 @@ function under(plot: uPlot, points: Points): string {
   const i = plot.cursor.idx
   if (i === null || i === undefined) return ''
   const [time, lower] = [points.time[i], points.lower[i]]
-  if (time === undefined) return ''
+  if (time === undefined) return foretold(plot, i, points.unit)
   const band = lower === null || lower === undefined ? '' : ` · expected ${amount(lower, points.unit)} to ${amount(points.upper[i], points.unit)}`
   return `${clockTime(time)} · ${told(points, i)}${band}`
+}
+
+function foretold(plot: uPlot, i: number, unit: string): string {
+  const [time, upper, lower, centre] = [0, 6, 7, 8].map((at) => plot.data[at]?.[i])
+  if (time == null || centre == null) return ''
+  return `${clockTime(time)} · forecast ${amount(centre, unit)} · 95 % within ${amount(lower, unit)} to ${amount(upper, unit)}`
 }
 
 /** One point in words: its value, what it stands for, and whether it was measured. */
@@ -159,19 +179,27 @@ export function drawMarks(plot: uPlot, points: Pick<Points, 'findings' | 'change
   const at = (seconds: number): number => plot.valToPos(seconds, 'x', true)
   const [left, right, bottom] = [bbox.left, bbox.left + bbox.width, bbox.top + bbox.height]
   ctx.save()
+  ctx.font = `${10.5 * ratio}px "Inter Variable", sans-serif`
+  ctx.textAlign = 'left'
+  ctx.textBaseline = 'alphabetic'
+  let worded = -Infinity
   for (const finding of points.findings) {
     const from = Math.max(left, at(epoch(finding.time)))
     const to = Math.min(right, finding.until ? at(epoch(finding.until)) : right)
     if (to < left || from > right) continue
+    ctx.globalAlpha = finding.demoted ? 0.35 : 1 // frequent but not worsening
     ctx.fillStyle = colour(finding.severity)
     ctx.fillRect(from, bottom - 3 * ratio, Math.max(3 * ratio, to - from), 3 * ratio)
+    const word = fitting(ctx, finding.kind, right - from)
+    if (word && from > worded) {
+      ctx.fillText(word, from, bottom - 6 * ratio)
+      worded = from + ctx.measureText(word).width + 6 * ratio
+    }
   }
+  ctx.globalAlpha = 1
   ctx.strokeStyle = ctx.fillStyle = colour('text')
   ctx.lineWidth = ratio
   ctx.setLineDash([3 * ratio, 3 * ratio])
-  ctx.font = `${10.5 * ratio}px "Inter Variable", sans-serif`
-  ctx.textAlign = 'left'
-  ctx.textBaseline = 'alphabetic'
   let free = left
   for (const change of points.changes) {
     const x = Math.round(at(epoch(change.time)))
@@ -228,7 +256,7 @@ export function Chart(props: ChartProps) {
   useLayoutEffect(() => {
     const [element, text] = [box.current, legend.current]
     if (!element || !text) return
-    const made = new uPlot(options(latest.current, element.clientWidth, text, () => latest.current), columns(latest.current.points), element)
+    const made = new uPlot(options(latest.current, element.clientWidth, text, () => latest.current), columns(latest.current), element)
     plot.current = made
     const watch = new ResizeObserver(() => {
       const width = element.clientWidth
@@ -242,7 +270,7 @@ export function Chart(props: ChartProps) {
     }
   }, [theme.value, points.series, points.unit, height, Boolean(props.onZoom), props.times])
 
-  useEffect(() => plot.current?.setData(columns(points)), [points, props.window.from, props.window.to])
+  useEffect(() => plot.current?.setData(columns(props)), [points, props.ahead, props.window.from, props.window.to])
 
   return (
     <figure class="chart">

@@ -1,10 +1,11 @@
 /** One series on the screen: its name, its chart, what was found in it. */
-import { useEffect, useRef } from 'preact/hooks'
+import { useEffect, useMemo, useRef } from 'preact/hooks'
+import type { ChangePoint, Forecast } from '../core/anomalies'
 import { query } from '../core/api'
-import { clockTime, entityName, epoch, plural, span, unitName } from '../core/format'
+import { amount, clockTime, entityName, epoch, plural, span, unitName } from '../core/format'
 import { useResource } from '../core/resource'
 import type { Points } from '../core/types'
-import { Empty, Trouble, Waiting } from './bits'
+import { Badge, Empty, Trouble, Waiting } from './bits'
 import { Chart, interpolates, outside, type Window } from './chart'
 import { Close, healthOf, Shape } from './icons'
 
@@ -23,6 +24,10 @@ interface SeriesChartProps {
   step?: number
   /** Seconds between looks for new points; 0 looks once. */
   every?: number
+  /** Seconds to look ahead; 0 forecasts nothing. */
+  ahead?: number
+  /** Whether lasting changes of the series are marked. */
+  shifts?: boolean
 }
 
 const rfc = (seconds: number | undefined): string | null => (seconds === undefined ? null : new Date(seconds * 1000).toISOString())
@@ -42,6 +47,17 @@ export function grain(points: Points): string {
   return between ? `${read} · ${between} of ${plural(drawn, 'point')} interpolated` : read
 }
 
+/** What a series will be in the next so many seconds, and its lasting changes, as marks among the others. */
+function useMore(props: SeriesChartProps): { ahead: Forecast | undefined; changes: Points['changes']; trouble: string } {
+  const { series, window, ahead, shifts } = props
+  const place = `series/${encodeURIComponent(series)}`
+  const told = useResource<Forecast>(ahead ? query(`${place}/forecast`, { horizon_s: Math.min(90 * 86_400, Math.max(60, Math.round(ahead))) }) : null)
+  const found = useResource<{ items: ChangePoint[] }>(shifts ? query(`${place}/change-points`, { from: rfc(window.from), to: rfc(window.to) }) : null)
+  const changes = (found.data?.items ?? []).map(({ time, kind, before, after }) => ({ time, title: `${kind} ${amount(before, '1')} → ${amount(after, '1')}` }))
+  const young = told.data && !told.data.time.length ? 'too little is known for a forecast' : ''
+  return { ahead: told.data, changes, trouble: told.problem?.message ?? found.problem?.message ?? young }
+}
+
 function said(points: Points): string {
   const { since } = outside(points)
   const at = points.time[since]
@@ -55,7 +71,9 @@ export function SeriesChart(props: SeriesChartProps) {
   const { data, problem, reload } = useResource<Points>(path)
   const last = useRef<Points | undefined>(undefined)
   if (data) last.current = data
-  const points = data ?? (last.current?.series === series ? last.current : undefined)
+  const more = useMore(props)
+  const asked = data ?? (last.current?.series === series ? last.current : undefined)
+  const points = useMemo(() => asked && { ...asked, changes: [...asked.changes, ...more.changes] }, [asked, more.changes.length])
 
   useEffect(() => {
     if (!props.every) return
@@ -72,7 +90,7 @@ export function SeriesChart(props: SeriesChartProps) {
     )
   }
   const [first, end] = [points.time[0], points.time.at(-1)]
-  const shown = { from: window.from ?? first ?? 0, to: window.to ?? end ?? 1 }
+  const shown = { from: window.from ?? first ?? 0, to: Math.max(window.to ?? end ?? 1, more.ahead?.time.at(-1) ?? 0) }
   const name = props.title || points.name
   const unit = unitName(points.unit)
   return (
@@ -87,6 +105,7 @@ export function SeriesChart(props: SeriesChartProps) {
         {unit && !props.title?.endsWith(unit) && <span class="soft">{unit}</span>}
         {(props.details || interpolates(points) || points.resolution !== 'raw') && points.time.length > 0 && <span class="soft grain">{grain(points)}</span>}
         <span class="out">{said(points)}</span>
+        {more.trouble && <span class="soft">{more.trouble}</span>}
         {props.onRemove && (
           <button type="button" class="icon-button push" aria-label={`Remove ${name}`} onClick={props.onRemove}>
             <Close />
@@ -99,6 +118,7 @@ export function SeriesChart(props: SeriesChartProps) {
           window={shown}
           height={height}
           times={props.times ?? true}
+          ahead={more.ahead}
           {...(props.sync ? { sync: props.sync } : {})}
           {...(props.onZoom ? { onZoom: props.onZoom } : {})}
         />
@@ -118,9 +138,10 @@ export function Marks({ points, window }: { points: Pick<Points, 'findings' | 'c
   return (
     <ul class="marks">
       {findings.map((finding) => (
-        <li>
-          <Shape health={healthOf(finding.severity)} size={9} /> <span class="number">{clockTime(finding.time)}</span> {finding.text}{' '}
-          <span class="soft">{finding.until ? `until ${clockTime(finding.until)}` : 'still going on'}</span>
+        <li class={finding.demoted ? 'faint' : ''}>
+          <Badge tone={finding.demoted ? 'plain' : finding.severity}>{finding.kind}</Badge> <Shape health={healthOf(finding.severity)} size={9} /> <span class="number">{clockTime(finding.time)}</span> {finding.text}{' '}
+          <span class="soft">{finding.until ? `until ${clockTime(finding.until)}` : 'still going on'}
+            {finding.demoted && ', frequent but not worsening'}</span>
         </li>
       ))}
       {changes.map((change) => (

@@ -16,6 +16,7 @@ import { attempt } from './toast'
 /** Every page one can go to, with its key after `g`. */
 export const PLACES = [
   { key: 'i', href: '/incidents', name: 'Incidents', also: [] },
+  { key: 'a', href: '/anomalies', name: 'Anomalies', also: [] },
   { key: 'e', href: '/explore', name: 'Explore', also: [] },
   { key: 'w', href: '/workflows', name: 'Workflows', also: ['/runs'] },
   { key: 's', href: '/sources', name: 'Sources', also: [] },

@@ -1,68 +1,45 @@
 """Streaming baselines: an expected band for every metric series, and an alarm when a series leaves it for good reason.
 
-Each series has 432 bytes of state and is judged and learned in constant time by `kernel.fold`: three experts (slow
-level, fast level, hour-of-day profile; the one that has lately explained best is believed), tails of the residual as
-generalised Pareto beyond the 95 % quantile (peaks over threshold, Siffer et al. 2017), seen raw and smoothed over 12 and 48
-points, so that spikes, level shifts and drifts are told apart. Flat lines and silence are classes of their own. After
-`cells.WARM_UP` points a series has a cautious band that narrows as it learns. A series that keeps alarming raises its own bar.
+Each series has 492 bytes of state and is judged and learned in constant time by `kernel.fold`: four experts (slow level, fast level,
+profiles of the day and, where it is worth its room, of the week; the one that has lately explained best is believed), tails of the
+residual as generalised Pareto beyond the 95 % quantile (peaks over threshold, Siffer et al. 2017), seen raw, smoothed over 12 and 48
+points and summed (Page 1954), so that spikes, level shifts, trends and drifts are told apart, as are a change of variance and a broken
+season. A series with a heavy tail is seen through a logarithm. Flat lines and silence are classes of their own. After `cells.WARM_UP`
+points a series has a cautious band that narrows as it learns. A series that keeps alarming raises its own bar.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from ninefold.analytics import cells as c
 from ninefold.analytics import keeping, warm
-from ninefold.analytics.findings import anomaly, quantity
+from ninefold.analytics.describing import F64, I64, About, describe, deviating, kind_of, label_of, prepare, severity, unit_of
+from ninefold.analytics.findings import anomaly
+from ninefold.analytics.ranking import Standing, strangest
+from ninefold.analytics.steering import Steering
 from ninefold.analytics.texts import Texts
-from ninefold.ground.clock import MINUTE, iso
-from ninefold.ground.errors import BadData
+from ninefold.ground.clock import MINUTE
+from ninefold.ground.errors import BadData, NotFound
 from ninefold.model.signal import Batch, batch_of
 
-F64 = np.ndarray[Any, np.dtype[np.float64]]
-I64 = np.ndarray[Any, np.dtype[np.int64]]
-
-_KINDS = {"delta": c.DELTA}
-_COUNTER_ENDS = ("_total", "_count", "_sum", "_bucket")
-_FLOORS = {"%": 2.0, "1": 0.02, "ms": 2.0, "s": 0.002, "By": 65536.0, "By/s": 1024.0}
-"""The smallest deviation that matters, by unit."""
-_HIGH = 10.0
 _LATELY = 10 * MINUTE
 _FORGET, _FORGET_INTERVALS, _DAY = 2880, 20, 1440
 """A series is forgotten when others have been heard for two days (in minutes), and for twenty of its intervals, since its last point.
 Whoever describes a series only once must describe it again after a day of silence."""
-_NAMES = {
-    "ninefold.span.duration.p95": "latency p95", "ninefold.span.duration.mean": "mean latency", "ninefold.span.gap.p50": "time in transit",
-    "ninefold.span.calls": "calls per minute", "ninefold.span.errors": "errors per minute",
-    "ninefold.log.records": "log records per minute",
-}  # fmt: skip
-_OF_THE_ENTITY = ("service.", "host.", "k8s.", "container.", "deployment.", "ninefold.entity", "telemetry.")
-_LABELS_OF_THE_ENTITY = frozenset(
-    ("job", "instance", "pod", "namespace", "service", "host", "node", "app", "cluster", "env", "environment")
-)
-_VERSION = 2
+_VERSION, _BEFORE = 3, 2
+"""A snapshot of the version before is taken over: its series had fewer cells."""
 _GROWTH, _BLOCK = 16384, 8192
 """The tables double until they grow by so many series at a time; so many are written in one part of a snapshot (4 MB)."""
 
 
-class About(NamedTuple):
-    """What is known of a series beside its numbers; `label` is its name for people."""
-
-    metric: str
-    label: str
-    unit: str
-    kind: str
-    entity: str
-    source: str
-
-
-_SOURCE = About._fields.index("source")
+_SOURCE, _ENTITY = About._fields.index("source"), About._fields.index("entity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +54,51 @@ class Finding:
     value: float
     expected: float
     text: str
+    horizon: str
+    lower: float
+    upper: float
+    demoted: bool
 
 
 class Baseline:
     """The technique over all metric series. Its state is one table that grows; a batch is one call of the compiled fold."""
 
     name: ClassVar[str] = "baseline"
-    signals: ClassVar[frozenset[str]] = frozenset({"metric", "series"})
+    signals: ClassVar[frozenset[str]] = frozenset({"metric", "series", "event"})
 
-    def __init__(self) -> None:
+    def __init__(self, settings: F64 | None = None) -> None:
+        """`settings` of the fold, see `cells.settings`; another one can run with others beside it."""
+        self._given = c.settings() if settings is None else settings
         self._reset(1024)
 
     def _reset(self, room: int) -> None:
         self._used = 0
         self._state = c.state(room)
-        self._clock: I64 = np.zeros(2, np.int64)
+        self._weeks = c.weeks(0)
+        self._clock: I64 = np.zeros(c.CLOCK, np.int64)
         self._ids = np.zeros(room, np.uint64)
         self._about = np.zeros((room, len(About._fields)), np.int32)
         self._texts = Texts()
         self._announced: set[int] = set()
+        self._steered_by(Steering())
         self._rehash()
+
+    def _steered_by(self, steering: Steering) -> None:
+        self.steering = steering
+        self._settings = c.tuned(self._given, steering.settings)
 
     def __len__(self) -> int:
         """The number of series known."""
         return self._used
 
     def process(self, batch: Batch) -> list[Batch]:
-        """Learn descriptions from a `series` batch, values from a `metric` batch; returns at most one batch of anomaly events."""
+        """Learn descriptions from a `series` batch, values from a `metric` batch, and from an `event` batch what people make of alarms
+        (`steering`); returns at most one batch of anomaly events."""
+        if self.steering.hear(batch) if batch.signal == "event" else self.steering.due(batch.received):
+            self._settings = c.tuned(self._given, self.steering.settings)
+            self._steer(slice(0, self._used))
+        if batch.signal == "event":
+            return []
         if batch.signal == "series":
             self._describe(batch)
             return []
@@ -119,6 +114,37 @@ class Baseline:
             rows += self._forget()
         return [batch_of("event", f"ninefold.{self.name}", batch.received, rows)] if rows else []
 
+    def interesting(self, limit: int, entity: str = "") -> list[tuple[About, int, Standing]]:
+        """The series that behave most unusually now, the strangest first, each with its id; those of one entity when it is given."""
+        used, now, (cells, exact, times, *_) = self._used, int(self._clock[0]) * MINUTE, self._state
+        of = self._about[:used, _ENTITY]
+        wanted = [number for number in np.unique(of).tolist() if not entity or self._texts[number] == entity]
+        chosen = np.isin(of, wanted) & (cells[:used, c.KIND] != c.PART)
+        last, born, apart = times[:used, c.LAST], times[:used, c.BORN], cells[:used, c.INTERVAL]
+        found = strangest(self._state.ranks[:used], exact[:used, c.VALUE], last, born, apart, now, limit, chosen)
+        return [(self._of(one.slot), int(self._ids[one.slot]), one) for one in found]
+
+    def _steer(self, slots: slice | list[int]) -> None:
+        """Set the thresholds' factor and the hold of some series."""
+        cells, ids, about = self._state.cells, self._ids[slots], self._about[slots]
+        cells[slots, c.BAR] = self.steering.bars(ids, about, self._texts)
+        cells[slots, c.HOLD] = self.steering.holds(ids, about, self._texts)
+
+    def known(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Texts, c.F32]:
+        """Ids of the series, what is known of each (`About` in numbers of the texts), the texts, and their cells: to look at."""
+        return self._ids[: self._used], self._about[: self._used], self._texts, self._state.cells[: self._used]
+
+    def thresholds(self, series: int) -> dict[str, Any]:
+        """The threshold in force of a series, and what made it so.
+
+        Raises:
+            NotFound: the series has been forgotten.
+        """
+        slot = int(np.append(np.flatnonzero(self._ids[: self._used] == np.uint64(series)), -1)[0])
+        if slot < 0:
+            raise NotFound(f"series {series} has not been heard for days and its thresholds are forgotten")
+        return self.steering.explain(str(series), self._of(slot), self._state.cells[slot], self._settings)
+
     def snapshot(self) -> bytes:
         """All state in one; the vnode of a series is its id modulo 4096."""
         return keeping.joined(self.parts())
@@ -133,13 +159,18 @@ class Baseline:
 
     def parts(self) -> Iterator[bytes]:
         """All state, 4 MB at a time; nothing may be processed before the last part was taken."""
-        head = {"series": self._used, "announced": sorted(self._announced)}
-        yield keeping.pack(self.name, _VERSION, head, clock=self._clock)
+        head = {"series": self._used, "announced": sorted(self._announced), "steering": self.steering.state()}
+        weekly = self._state.cells[: self._used, c.WEEK] > 0
+        yield keeping.pack(self.name, _VERSION, head, clock=np.array([*self._clock[:2], np.count_nonzero(weekly), 0, 0]))
         for first in range(0, self._used, _BLOCK):
             some = slice(first, min(first + _BLOCK, self._used))
             texts, about = self._texts.extract(self._about[some])
             state = {name: part[some] for name, part in self._state._asdict().items()}
-            yield keeping.pack(self.name, _VERSION, texts, ids=self._ids[some], about=about, **state)
+            rows = state["cells"][weekly[some], c.WEEK].astype(int) - 1
+            state["cells"] = state["cells"].copy()
+            state["cells"][weekly[some], c.WEEK] = np.count_nonzero(weekly[:first]) + np.arange(1, len(rows) + 1)
+            weeks = {name: part[rows] for name, part in self._weeks._asdict().items()}
+            yield keeping.pack(self.name, _VERSION, texts, ids=self._ids[some], about=about, **state, **weeks)
 
     def assemble(self, parts: Iterable[bytes]) -> None:
         """Take over the parts of a snapshot in their order; none start afresh.
@@ -148,21 +179,25 @@ class Baseline:
             BadData: it is of another version, or parts are missing or too many.
         """
         self._reset(1024)
-        used, first = 0, 0
+        used = first = row = 0
         for number, part in enumerate(parts):
-            texts, arrays = keeping.unpack(self.name, _VERSION, part)
+            texts, arrays = _unpacked(part)
             if not number:
                 used = texts["series"]
                 self._reset(max(1024, used + min(used, _GROWTH)))
-                self._clock, self._announced = arrays["clock"], set(texts["announced"])
+                self._clock, self._announced = np.resize(np.append(arrays["clock"], [0, 0, 0]), c.CLOCK), set(texts["announced"])
+                self._steered_by(Steering(texts.get("steering")))
+                self._weeks = c.weeks(int(self._clock[2]))
                 continue
             some = slice(first, first + len(arrays["ids"]))
             if some.stop > used:
                 raise BadData(f"the snapshot of {self.name} has more than its {used} series; start afresh")
             self._ids[some], self._about[some] = arrays["ids"], self._texts.include(texts, arrays["about"])
             for name, array in self._state._asdict().items():
-                array[some] = arrays[name]
-            first = some.stop
+                array[some, : arrays[name].shape[1]] = arrays[name]
+            rows = slice(row, row + len(arrays["means"]))
+            self._weeks.means[rows], self._weeks.counts[rows] = arrays["means"], arrays["counts"]
+            first, row = some.stop, rows.stop
         if first != used:
             raise BadData(f"the snapshot of {self.name} has {first} of {used} series; start afresh")
         self._used = used
@@ -187,6 +222,7 @@ class Baseline:
     def _close_up(self, kept: I64) -> None:
         """Move the series that are kept together, a block at a time: they only ever move forwards."""
         used, self._used = self._used, len(kept)
+        self._release(np.setdiff1d(np.arange(used), kept, assume_unique=True))
         for array in (*self._state, self._ids, self._about):
             for first in range(0, len(kept), _BLOCK):
                 some = kept[first : first + _BLOCK]
@@ -196,6 +232,13 @@ class Baseline:
         self._texts = Texts()
         self._about[: len(kept)] = self._texts.include(texts, about)
         self._rehash()
+
+    def _release(self, slots: I64) -> None:
+        """The weekly profiles of series that are let go are free for others."""
+        cells = self._state.cells
+        for slot in slots[cells[slots, c.WEEK] > 0].tolist():
+            row = int(cells[slot, c.WEEK]) - 1
+            self._weeks.means[row, 0], self._clock[3] = self._clock[3], row + 1
 
     def _of(self, slot: int) -> About:
         """What is known of the series in a slot."""
@@ -207,17 +250,32 @@ class Baseline:
         cells, about = self._state.cells[slot], self._of(slot)
         value = np.array([np.nan, cells[c.LEVEL], np.nan, np.nan, cells[c.PEAK]])
         reason, since = int(cells[c.FIRING]), int(self._state.times[slot, c.SINCE])
-        found = [-1, slot, reason, c.RESOLVED, int(self._clock[0]) * MINUTE, since]
+        found = [-1, slot, reason, c.RESOLVED, int(self._clock[0]) * MINUTE, since, 0, 0]
         entity = about.entity.partition(":")[2]
         what = f"{about.label} of {entity}" if entity else about.label
         return self._event(value, found) | {"title": f"{what} has not been reported for days and is not expected any more"}
 
     def _fold(self, slots: np.ndarray[Any, Any], times: I64, points: F64, received: int) -> tuple[F64, I64]:
         room = 2 * (len(slots) + self._used)
-        values, numbers = np.empty((room, 5)), np.empty((room, 6), np.int64)
-        band = np.empty((len(slots), 3))
-        found = warm.kernels().fold(self._state, self._clock, self._used, slots, times, points, received, band, values, numbers)
+        values, numbers = np.empty((room, 5)), np.empty((room, c.INTEGERS), np.int64)
+        band = np.empty((len(slots), c.BAND))
+        found = done = 0
+        while done < len(slots):
+            rest = slice(done, None)
+            found += warm.kernels().fold(
+                self._state, self._weeks, self._clock, self._used, self._settings, slots[rest], times[rest], points[rest], received,
+                band[rest], values[found:], numbers[found:],
+            )  # fmt: skip
+            done += int(self._clock[4])
+            if done < len(slots):
+                self._widen()
         return values[:found], numbers[:found]
+
+    def _widen(self) -> None:
+        """Make room for twice as many weekly profiles, within what the settings allow."""
+        more = c.weeks(min(max(64, 2 * len(self._weeks.means)), int(self._settings[c.S_WEEKS])))
+        more.means[: len(self._weeks.means)], more.counts[: len(self._weeks.counts)] = self._weeks
+        self._weeks = more
 
     def _slots(self, ids: np.ndarray[Any, Any], source: str) -> np.ndarray[Any, Any]:
         kernels = warm.kernels()
@@ -240,6 +298,8 @@ class Baseline:
         self._ids[first : self._used] = ids
         self._about[first : self._used] = self._texts.numbers(About("", "", "", "unknown", "", source))
         self._state.times[first : self._used, c.TICK] = self._clock[1]
+        if self.steering.active:
+            self._steer(slice(first, self._used))
         if 2 * self._used > len(self._keys):
             self._rehash()
         else:
@@ -256,18 +316,23 @@ class Baseline:
         ids = rows.column("series").to_numpy(zero_copy_only=False)
         slots = self._slots(ids, batch.source)
         columns = (rows.column(name).to_pylist() for name in ("name", "unit", "kind", "entity", "source"))
+        steered: list[int] = []
         for slot, attributes, fields in zip(slots.tolist(), rows.column("attributes").to_pylist(), zip(*columns, strict=True), strict=True):
             name, unit, kind, entity, source = fields
-            about = About(name, _label(name, dict(attributes), entity), unit, kind, entity, source)
+            about = About(name, label_of(name, dict(attributes), entity), unit, kind, entity, source)
             numbers = self._texts.numbers(about)
             if self._about[slot].tolist() == numbers:
                 continue
-            if _kind(self._of(slot)) != _kind(about):
+            if kind_of(self._of(slot)) != kind_of(about):
+                self._release(np.array([slot]))
                 for array in self._state:
                     array[slot] = 0
                 self._state.times[slot, c.TICK] = self._clock[1]
             self._about[slot] = numbers
-            _prepare(cells[slot], about)
+            prepare(cells[slot], about)
+            steered.append(slot)
+        if steered and self.steering.active:
+            self._steer(steered)
 
     def _events(self, values: F64, numbers: I64) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
@@ -303,7 +368,7 @@ class Baseline:
             first = group[0]
             self._announced.add(first)
             value = np.array([np.nan, self._state.cells[first, c.LEVEL], np.nan, np.nan, 6.0])
-            found = [-1, first, c.MISSING, c.FIRED, time, int(self._state.times[first, c.SINCE])]
+            found = [-1, first, c.MISSING, c.FIRED, time, int(self._state.times[first, c.SINCE]), c.SILENCE, 0]
             rows.append(self._event(value, found, len(group) - 1))
         return rows
 
@@ -313,14 +378,44 @@ class Baseline:
         reason, score = c.REASONS[found[c.I_REASON]], float(value[c.F_SCORE])
         title = describe(about, value, found[c.I_REASON], found[c.I_SINCE], firing=firing)
         numbers = zip(("value", "expected", "lower", "upper", "score"), value.tolist(), strict=True)
-        attributes = {"metric": about.metric, "unit": _unit(about), "reason": reason}
+        attributes = {"metric": about.metric, "unit": unit_of(about), "reason": reason}
         attributes |= {name: f"{number:.6g}" for name, number in numbers if number == number}
+        if deviation := deviating(about, value):
+            attributes["deviation"] = deviation
+        if found[c.I_HORIZON]:
+            attributes["horizon"] = c.HORIZONS[found[c.I_HORIZON]]
+        if often := found[c.I_OFTEN]:
+            attributes["demoted"] = f"{often} alarms lately, this one no worse than those before"
         if others:
             title, attributes["others"] = f"{title} and {others} more series", str(others)
         return anomaly(
             self.name, {"series": str(series)}, entity=about.entity, time=found[c.I_TIME], since=found[c.I_SINCE], firing=firing,
-            title=title, severity=severity(score), attributes=attributes,
+            title=title, severity=severity(score, often), attributes=attributes,
         )  # fmt: skip
+
+
+def _unpacked(part: bytes) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
+    try:
+        return keeping.unpack(Baseline.name, _VERSION, part)
+    except BadData:
+        texts, arrays = keeping.unpack(Baseline.name, _BEFORE, part)
+        none = {"ranks": np.zeros((len(arrays.get("ids", ())), 0), np.float32)}
+        return texts, arrays | c.weeks(0)._asdict() | none
+
+
+def replayed(times: I64, values: F64, about: About) -> tuple[F64, F64, I64]:
+    """Fold one series alone: what `kernel.fold` writes for each point, and its findings; times in ns, ascending."""
+    state = c.state(1)
+    prepare(state.cells[0], about)
+    room = 2 * len(times) + 2
+    numbers, found = np.empty((room, 5)), np.empty((room, c.INTEGERS), np.int64)
+    bounds = np.empty((len(times), c.BAND))
+    count = warm.kernels().fold(
+        state, c.weeks(1), np.zeros(c.CLOCK, np.int64), 1, c.settings(), np.zeros(len(times), np.int32),
+        np.ascontiguousarray(times, np.int64), np.ascontiguousarray(values, np.float64),
+        int(times[-1]) if len(times) else 0, bounds, numbers, found,
+    )  # fmt: skip
+    return bounds, numbers[:count], found[:count]
 
 
 def band(times: I64, values: F64, kind: str, unit: str = "", label: str = "") -> tuple[F64, F64, F64, list[Finding]]:
@@ -336,88 +431,21 @@ def band(times: I64, values: F64, kind: str, unit: str = "", label: str = "") ->
         unit, label: for the floor of the unit; the metric's name, for texts.
     """
     about = About(label, label or "the value", unit, kind, "", "")
-    state = c.state(1)
-    _prepare(state.cells[0], about)
-    room = 2 * len(times) + 2
-    numbers, found = np.empty((room, 5)), np.empty((room, 6), np.int64)
-    bounds = np.empty((len(times), 3))
-    count = warm.kernels().fold(
-        state, np.zeros(2, np.int64), 1, np.zeros(len(times), np.int32), np.ascontiguousarray(times, np.int64),
-        np.ascontiguousarray(values, np.float64), int(times[-1]) if len(times) else 0, bounds, numbers, found,
-    )  # fmt: skip
+    bounds, numbers, found = replayed(times, values, about)
     findings: list[Finding] = []
-    for value, row in zip(numbers[:count], found[:count].tolist(), strict=True):
+    for value, row in zip(numbers, found.tolist(), strict=True):
         if row[c.I_STATUS] == c.FIRED:
             text = describe(about, value, row[c.I_REASON], row[c.I_SINCE], firing=True)
             reason, score = c.REASONS[row[c.I_REASON]], float(value[c.F_SCORE])
             expected = float(value[c.F_EXPECTED])
-            findings.append(Finding(row[c.I_SINCE], None, reason, severity(score), score, float(value[c.F_VALUE]), expected, text))
+            findings.append(
+                Finding(
+                    row[c.I_SINCE], None, reason, severity(score, row[c.I_OFTEN]), score, float(value[c.F_VALUE]), expected, text,
+                    c.HORIZONS[row[c.I_HORIZON]], float(value[c.F_LOWER]), float(value[c.F_UPPER]), row[c.I_OFTEN] > 0,
+                )
+            )  # fmt: skip
         elif findings:
             last = findings[-1]
             peak = float(value[c.F_SCORE])
-            findings[-1] = Finding(last.time, row[c.I_TIME], last.reason, severity(peak), peak, last.value, last.expected, last.text)
+            findings[-1] = replace(last, until=row[c.I_TIME], severity=severity(peak, int(last.demoted)), score=peak)
     return bounds[:, 0], bounds[:, 1], bounds[:, 2], findings
-
-
-def rate(times: I64, values: F64) -> F64:
-    """The rate a second of a cumulative counter at each point; a fall is a restart from 0; NaN at the first point."""
-    rates = np.full(len(values), np.nan)
-    steps = np.diff(values)
-    rates[1:] = np.where(steps >= 0, steps, values[1:]) / (np.diff(times) * 1e-9)
-    return rates
-
-
-def severity(score: float) -> str:
-    """The severity word of a score (-log10 of a probability)."""
-    return "high" if score >= _HIGH else "warning"
-
-
-def describe(about: About, value: F64, reason: int, since: int, *, firing: bool) -> str:
-    """One sentence about a finding, e.g. ``latency p95 of ts-basic-service is 3.1x its usual 120 ms``."""
-    entity = about.entity.partition(":")[2] or about.entity
-    what = f"{about.label} of {entity}" if entity else about.label
-    now, usual, lower, upper = (float(number) for number in value[:4])
-    unit = _unit(about)
-    if reason == c.MISSING:
-        return f"{what} is not reported any more" if firing else f"{what} is reported again"
-    if reason == c.FLAT:
-        return f"{what} has not moved from {quantity(now, unit)} since {iso(since)[11:16]}" if firing else f"{what} moves again"
-    if not firing:
-        return f"{what} is back at {quantity(now, unit)}"
-    if usual > 0 and now >= 1.5 * usual and now < 1000 * usual:
-        return f"{what} is {now / usual:.1f}x its usual {quantity(usual, unit)}"
-    if usual > 0 and 0 <= now < usual:
-        return f"{what} fell to {quantity(now, unit)}, usually {quantity(usual, unit)}"
-    return f"{what} is {quantity(now, unit)}, usually {quantity(lower, unit)} to {quantity(upper, unit)}"
-
-
-def is_counter(kind: str, name: str) -> bool:
-    """Whether a metric only grows, so that its `rate` is what is judged; an unknown kind is decided by the name's ending."""
-    return kind == "counter" or (kind == "unknown" and name.endswith(_COUNTER_ENDS))
-
-
-def _kind(about: About) -> int:
-    """What the fold makes of a series. Buckets of a histogram are parts: its count and its sum are judged, not each of them."""
-    if about.metric.endswith("_bucket"):
-        return c.PART
-    return c.COUNTER if is_counter(about.kind, about.metric) else _KINDS.get(about.kind, c.GAUGE)
-
-
-def _unit(about: About) -> str:
-    if _kind(about) != c.COUNTER:
-        return about.unit
-    return "/s" if about.unit in ("", "1") or about.unit.startswith("{") else f"{about.unit}/s"
-
-
-def _prepare(cells: c.F32, about: About) -> None:
-    cells[c.KIND], cells[c.FLOOR] = _kind(about), _FLOORS.get(_unit(about), 0.0)
-
-
-def _label(name: str, attributes: Mapping[str, str], entity: str) -> str:
-    """The series' name for people: its metric, with up to two attributes that are not the entity's."""
-    said = [
-        value for key, value in sorted(attributes.items())
-        if not key.startswith(_OF_THE_ENTITY) and key not in _LABELS_OF_THE_ENTITY and value and value not in entity
-    ]  # fmt: skip
-    label = _NAMES.get(name, name)
-    return f"{label} ({', '.join(said[:2])})" if said else label

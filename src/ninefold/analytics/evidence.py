@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ninefold.analytics.change_points import onset
 from ninefold.analytics.deviation import (
     F64,
     I64,
@@ -42,7 +43,7 @@ METRICS = pa.schema(
 )
 """One value a series and bucket; of counters, the increase."""
 
-_ERROR = 17
+_ERROR, _SHIFTED = 17, 0.9
 _FLOORS = (
     (("%",), 2.0), (("s",), 0.01), (("ms",), 10.0), (("m{cpu}",), 20.0), (("{cpu}",), 0.02), (("1",), 0.02),
 )  # fmt: skip
@@ -82,9 +83,15 @@ def metric_evidence(table: pa.Table) -> Evidence:
             break
         value = values[i, ~quiet][peak[i]]
         text = f"{names[name[i]]} is {quantity(value, units[i])}, usually {quantity(base[i, 0], units[i])}"
-        line = Line(float(gain[i]), text, int(series[i]), 0, first_bucket(scores[i], buckets))
+        line = Line(float(gain[i]), text, int(series[i]), 0, _since(values[i], scores[i], buckets))
         found.lines.setdefault(entities[entity[i]], []).append(line)
     return found
+
+
+def _since(values: F64, scores: F64, buckets: I64) -> int:
+    """The incident bucket in which a metric's lasting shift began; that in which it first deviates when no shift is sure."""
+    said = onset(values, int((buckets < 0).sum()))
+    return int(buckets[said.place]) if said is not None and said.confidence > _SHIFTED else first_bucket(scores, buckets)
 
 
 def is_resource(name: str) -> bool:

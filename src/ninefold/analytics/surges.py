@@ -1,9 +1,12 @@
-"""Counts of log templates per entity and minute against their own history: which are surging.
+"""Counts of log templates per entity and minute against their own history: which are surging, and which have vanished.
 
 The expected count is an exponentially weighted mean over the minutes in which the entity logged anything at all, scaled by how
 much the entity's other templates have grown, so that traffic is not an anomaly. The variance is learned too and never
 below Poisson's, for lines printed once a call have almost none of their own; a count is judged by the tail of the
 negative binomial distribution with these moments.
+
+A template has vanished when its entity goes on logging at half its usual rate or more without it for so many minutes that it is
+out of the question at the share of minutes in which it was seen, and twice as long as it was ever silent before.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from ninefold.analytics.minutes import FORGET
 
 I64 = np.ndarray[Any, np.dtype[np.int64]]
 F64 = np.ndarray[Any, np.dtype[np.float64]]
@@ -25,8 +30,16 @@ _SURE, _SURE_OF_ERRORS = 6.0, 4.5
 _AT_ONCE = 3
 
 
+_REGULAR, _ABSENT, _IMPOSSIBLE = 20, 5, 6.0
+ENTITY, TEMPLATE, LAST, SINCE, UNTIL, SEEN, ABSENT, LONGEST, GONE = range(9)
+"""Columns of `Surges.pairs`: the last minute seen, the minutes of the surge's start and end, how many minutes it was seen in, for how
+many active ones it has been absent, the most it ever was, and the minute it vanished in (0 otherwise)."""
+N, MEAN, VARIANCE, NOW = range(4)
+"""Columns of `Surges.moments`: active minutes, mean and variance of the count, the count of the entity's last active minute."""
+
+
 class Surge(NamedTuple):
-    """A surge that begins or ends: a pair of entity and template, what was counted and expected, since which minute."""
+    """A surge or an absence that begins or ends: a pair of entity and template, what was counted and expected, since which minute."""
 
     entity: int
     template: int
@@ -35,14 +48,15 @@ class Surge(NamedTuple):
     expected: float
     score: float
     since: int
+    vanished: bool = False
 
 
 class Surges:
-    """The histories, as columns over pairs; `pairs` has (entity, template, last minute seen, minute of the surge's start and end)."""
+    """The histories, as columns over pairs of entity and template."""
 
     def __init__(self, pairs: I64 | None = None, moments: F64 | None = None, entities: F64 | None = None) -> None:
-        self.pairs = np.empty((0, 5), np.int64) if pairs is None else pairs
-        self.moments = np.empty((0, 3)) if moments is None else moments  # minutes, mean, variance
+        self.pairs = np.empty((0, 9), np.int64) if pairs is None else pairs
+        self.moments = np.empty((0, 4)) if moments is None else moments
         self.entities = np.zeros((0, 2)) if entities is None else entities  # minutes, mean of all counts
         self._index()
 
@@ -64,7 +78,7 @@ class Surges:
         found = np.zeros(len(self.pairs))
         found[rows] = counts
         entity, template, *_ = self.pairs.T
-        n, mean, variance = self.moments.T
+        n, mean, variance, _ = self.moments.T
         active = total[entity] > 0
         others, usual = total[entity] - found, self.entities[entity, 1] - mean
         growth = np.where(usual > 0, others / np.maximum(usual, 1e-9), 1.0)
@@ -77,12 +91,14 @@ class Surges:
             score[likely] = _tail(found[likely], np.maximum(expected[likely], 0.1), spread[likely])
         surging = score >= np.where(wrong, _SURE_OF_ERRORS, _SURE)
         result = self._begin(minute, np.flatnonzero(surging), found, expected, score) + self._end(minute, surging, found, expected)
+        result += self._absent(minute, found, others >= np.maximum(0.5 * usual, 1.0))
         learned = np.where(n >= LEARNED, np.minimum(found, expected + 3.0 * np.sqrt(spread)), found)
         weight = np.where(active, np.maximum(1.0 / (n + 1.0), _SLOWEST), 0.0)
         self.moments[:, 2] = (1.0 - weight) * (variance + weight * (learned - mean) ** 2)
         self.moments[:, 1] += weight * (learned - mean)
-        self.moments[:, 0] += active
-        self.pairs[rows, 2] = minute
+        self.moments[:, N] += active
+        self.moments[active, NOW] = found[active]
+        self.pairs[rows, LAST] = minute
         seen = total > 0
         self.entities[seen, 0] += 1
         self.entities[seen, 1] += (total[seen] - self.entities[seen, 1]) * np.maximum(1.0 / self.entities[seen, 0], _SLOWEST)
@@ -97,20 +113,33 @@ class Surges:
             self._index()
             return
         inverse = inverse.ravel()
-        moments: F64 = np.stack([np.bincount(inverse, weights=self.moments[:, i]) for i in range(3)], axis=1)
+        moments: F64 = np.stack([np.bincount(inverse, weights=self.moments[:, i]) for i in range(4)], axis=1)
         moments[:, 0] = 0.0
         np.maximum.at(moments[:, 0], inverse, self.moments[:, 0])
         pairs: I64 = self.pairs[first]
-        for column in (2, 3, 4):
+        for column in (LAST, SINCE, UNTIL, SEEN):
             pairs[:, column] = 0
             np.maximum.at(pairs[:, column], inverse, self.pairs[:, column])
+        for column in (ABSENT, LONGEST, GONE):
+            np.minimum.at(pairs[:, column], inverse, self.pairs[:, column])
         order = np.argsort(first)
         self.pairs, self.moments = pairs[order], moments[order]
         self._index()
 
     def running(self) -> set[int]:
         """The entities of surges that go on."""
-        return set(self.pairs[self.pairs[:, 3] > 0, 0].tolist())
+        return set(self.pairs[self.pairs[:, SINCE] > 0, ENTITY].tolist())
+
+    def going(self) -> set[tuple[int, int, str]]:
+        """Entity, template and reason (surge, vanished) of all that go on."""
+        found = {(entity, template, "surge") for entity, template in self.pairs[self.pairs[:, SINCE] > 0, :2].tolist()}
+        return found | {(entity, template, "vanished") for entity, template in self.pairs[self.pairs[:, GONE] > 0, :2].tolist()}
+
+    def move(self, places: I64) -> None:
+        """Take over new numbers of templates: `places` by old number, -1 for those that are forgotten."""
+        keep = places[self.pairs[:, TEMPLATE]] >= 0
+        self.pairs, self.moments = self.pairs[keep], self.moments[keep]
+        self.merge(places)
 
     def renumber(self, places: I64) -> None:
         """Take over new numbers of entities: `places` by old number, -1 for those that are forgotten."""
@@ -133,9 +162,9 @@ class Surges:
                 new.append(pair)
             rows[i] = row
         if new:
-            pairs = np.zeros((len(new), 5), np.int64)
+            pairs = np.zeros((len(new), 9), np.int64)
             pairs[:, :2] = new
-            moments = np.zeros((len(new), 3))
+            moments = np.zeros((len(new), 4))
             known = pairs[:, 0] < len(self.entities)
             moments[known, 0] = self.entities[pairs[known, 0], 0]
             self.pairs, self.moments = np.concatenate((self.pairs, pairs)), np.concatenate((self.moments, moments))
@@ -146,8 +175,8 @@ class Surges:
         result: list[Surge] = []
         told: dict[int, int] = {}
         for row in rows[np.argsort(-score[rows], kind="stable")].tolist():
-            entity, template, _, since, _ = self.pairs[row].tolist()
-            self.pairs[row, 4] = minute
+            entity, template, _, since = self.pairs[row, : SINCE + 1].tolist()
+            self.pairs[row, UNTIL] = minute
             if since:
                 continue
             told[entity] = told.get(entity, 0) + 1
@@ -160,9 +189,40 @@ class Surges:
         over = np.flatnonzero((self.pairs[:, 3] > 0) & ~surging & (minute - self.pairs[:, 4] >= _QUIET))
         result = []
         for row in over.tolist():
-            entity, template, _, since, _ = self.pairs[row].tolist()
+            entity, template, _, since = self.pairs[row, : SINCE + 1].tolist()
             result.append(Surge(entity, template, False, float(found[row]), float(expected[row]), 0.0, since))
             self.pairs[row, 3] = 0
+        return result
+
+    def _absent(self, minute: int, found: F64, usual: np.ndarray[Any, Any]) -> list[Surge]:
+        """Templates that have just vanished, and those that are back; `usual` says whose entity logs as it does."""
+        pairs, n = self.pairs, self.moments[:, N]
+        here = found > 0
+        result = []
+        for row in np.flatnonzero((pairs[:, GONE] > 0) & (here | (minute - pairs[:, GONE] >= FORGET))).tolist():
+            entity, template = pairs[row, :2].tolist()
+            mean, since = float(self.moments[row, MEAN]), int(pairs[row, GONE])
+            result.append(Surge(entity, template, False, float(found[row]), mean, 0.0, since, vanished=True))
+        gap = np.where(here & (pairs[:, SEEN] > 0) & (pairs[:, GONE] == 0), pairs[:, ABSENT], 0)
+        pairs[:, LONGEST] = np.maximum(pairs[:, LONGEST], gap)
+        given_up = ~here & (pairs[:, GONE] > 0) & (minute - pairs[:, GONE] >= FORGET)
+        pairs[given_up, SEEN] = 0
+        pairs[here, SEEN] += 1
+        pairs[here | given_up, GONE] = pairs[here | given_up, ABSENT] = 0
+        pairs[:, ABSENT] += ~here & usual
+        share = np.minimum((pairs[:, SEEN] + 0.5) / np.maximum(n - pairs[:, ABSENT] + 1.0, pairs[:, SEEN] + 1.0), 1.0)
+        long = (pairs[:, ABSENT] >= _ABSENT) & (pairs[:, ABSENT] > 2 * pairs[:, LONGEST]) & (pairs[:, SEEN] >= _REGULAR)
+        rows = np.flatnonzero(long & usual & (pairs[:, GONE] == 0) & (-np.log10(1.0 - share) * pairs[:, ABSENT] >= _IMPOSSIBLE))
+        told: dict[int, int] = {}
+        for row in rows[np.argsort(-self.moments[rows, MEAN], kind="stable")].tolist():
+            entity, template = pairs[row, :2].tolist()
+            pairs[row, GONE] = minute - int(pairs[row, ABSENT]) + 1
+            told[entity] = told.get(entity, 0) + 1
+            if told[entity] <= _AT_ONCE:
+                score = float(-np.log10(1.0 - share[row]) * pairs[row, ABSENT])
+                result.append(
+                    Surge(entity, template, True, 0.0, float(self.moments[row, MEAN]), score, int(pairs[row, GONE]), vanished=True)
+                )
         return result
 
     def _forget(self) -> None:

@@ -15,6 +15,7 @@ from types import ModuleType
 ready = threading.Event()
 """Set once the kernels can be called without compiling."""
 _lock = threading.Lock()
+_LOOPS = ("jointly", "paths", "segmenting", "smoothing")
 
 
 def kernels() -> ModuleType:
@@ -27,9 +28,18 @@ def kernels() -> ModuleType:
     return import_module("ninefold.analytics.kernel")
 
 
+def loops(name: str) -> ModuleType:
+    """A module of compiled loops for questions that are asked now and then; blocks while it is compiled or loaded."""
+    with _lock:
+        _find_cache()
+        return import_module(f"ninefold.analytics.{name}")
+
+
 def warm() -> None:
-    """Compile everything; returns when `ready` is set."""
+    """Compile everything; returns when `ready` is set and the loops are there."""
     kernels()
+    for name in _LOOPS:
+        loops(name)
 
 
 def _find_cache() -> None:

@@ -33,6 +33,7 @@ from ninefold.store.records.incidents import (
     RESOLVED,
     Change,
     Incident,
+    IncidentEvent,
     Ticket,
     incident_key,
     incident_number,
@@ -43,6 +44,8 @@ _log = get("incidents")
 BEFORE_NS = 3600 * SECOND
 """How long before an incident a change can have caused it."""
 _TRUTH_BEFORE, _TRUTH_AFTER = 300 * SECOND, 60 * SECOND
+_MARKS = 50
+"""Of an incident of more anomalies no more than so many are told to those who learn from its outcome."""
 _SETTLED_NS = 90 * SECOND
 _AGAIN_S = 10.0
 _BORNE_OUT = 0.8
@@ -133,7 +136,7 @@ class Incidents:
         pages.decided(incident.id, "", incident.last_event, "correlate", f"resolved {incident_key(incident.id)}: {text}")
         if not incident.pending:
             pages.line(incident.id, incident.last_event, "resolved", f"Resolved: {text}", actor="ninefold")
-            pages.changed("resolved", incident)
+            pages.changed("resolved", incident, **_outcome(session, incident))
 
     def _ready(self) -> Correlator:
         if self._correlator is None:
@@ -416,11 +419,21 @@ class Incidents:
                 raise Conflict(f"{key} was changed by somebody else; reread it and decide again")
             title = change(incident)
             pages.line(incident.id, now(), kind, title, body=note, actor=actor)
-            pages.changed(kind, incident, actor=actor, note=note)
+            pages.changed(kind, incident, actor=actor, note=note, **_outcome(session, incident))
             session.add(Audit(actor=actor, action=f"incident {kind}", target=incident_key(incident.id), detail={"note": note}))
             pages.write(session)
             session.flush()
             return incident
+
+
+def _outcome(session: Session, incident: Incident) -> dict[str, Any]:
+    """What became of an incident, for those who learn from it: the anomalies in it, what people said, whether anybody took it up."""
+    wanted = select(IncidentEvent.fingerprint).where(
+        IncidentEvent.incident == incident.id, IncidentEvent.kind == "anomaly", IncidentEvent.fingerprint != ""
+    )
+    marks = session.scalars(wanted.distinct().order_by(IncidentEvent.fingerprint).limit(_MARKS))
+    handled = bool(incident.acknowledged or incident.owner or incident.feedback)
+    return {"fingerprints": " ".join(marks), "feedback": incident.feedback, "handled": "yes" if handled else ""}
 
 
 def _touches(topology: Topology, entity: str, component: str) -> bool:

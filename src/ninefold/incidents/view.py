@@ -225,6 +225,15 @@ def overview(session: Session, topology: Topology) -> Json:
     drawn = layout.draw(topology, affected | set(known[: max(0, 200 - len(affected))]), limit=200)
     for node in drawn["nodes"]:
         node["state"] = "affected" if node["id"] in affected else "healthy"
+    seen: dict[str, tuple[int, int]] = {}
+    for relation in topology.relations.values():
+        for entity in (relation.from_entity, relation.to_entity):
+            first, last = seen.get(entity, (relation.first_seen, relation.last_seen))
+            seen[entity] = min(first, relation.first_seen), max(last, relation.last_seen)
+    pairs = {(r.from_entity, r.to_entity, r.kind): (r.first_seen, r.last_seen) for r in topology.relations.values()}
     for edge in drawn["edges"]:
         edge["affected"] = edge["from"] in affected and edge["to"] in affected
+        edge["first_seen"], edge["last_seen"] = map(_time, pairs.get((edge["from"], edge["to"], edge["kind"]), (0, 0)))
+    for node in drawn["nodes"]:
+        node["first_seen"], node["last_seen"] = map(_time, seen.get(node["id"], (0, 0)))
     return drawn

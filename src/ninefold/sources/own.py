@@ -19,7 +19,7 @@ from ninefold.plugin import Emit
 
 SOURCE = "ninefold"
 ENTITY = "service:ninefold"
-_KINDS = {"incident": "incident", "run": "workflow", "approval": "approval"}
+_KINDS = {"incident": "incident", "run": "workflow", "approval": "approval", "setting": "setting"}
 _METER_KINDS = {"counter": "counter", "gauge": "gauge", "histogram": "unknown"}
 
 

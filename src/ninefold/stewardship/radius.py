@@ -23,7 +23,8 @@ KPIS: Mapping[str, tuple[str, ...]] = {
 _SERIES = "SELECT count() AS series, uniqExact(entity) AS entities FROM series WHERE source = {source:String}"
 _RULES = """
 SELECT kind, count() AS records, groupUniqArray(21)(if(attributes['alertname'] != '', attributes['alertname'], title)) AS rules
-FROM event WHERE source = {source:String} AND time > now64(9) - INTERVAL 30 DAY GROUP BY kind
+FROM event WHERE source = {source:String} AND received > now64(9) - INTERVAL 31 DAY AND time > now64(9) - INTERVAL 30 DAY
+GROUP BY kind
 """
 _OTHERS = """
 SELECT DISTINCT source, need FROM (
@@ -31,7 +32,8 @@ SELECT DISTINCT source, need FROM (
     UNION ALL SELECT source, 'logs' FROM log WHERE time > now64(9) - INTERVAL 1 DAY GROUP BY source
     UNION ALL SELECT source, 'traces' FROM span WHERE time > now64(9) - INTERVAL 1 DAY GROUP BY source
     UNION ALL SELECT source, multiIf(kind = 'alert', 'alerts', kind = 'ticket', 'tickets', kind = 'verdict', 'verdicts', 'changes')
-        FROM event WHERE kind IN ('alert', 'change', 'deployment', 'ticket', 'verdict') AND time > now64(9) - INTERVAL 30 DAY
+        FROM event WHERE kind IN ('alert', 'change', 'deployment', 'ticket', 'verdict')
+        AND received > now64(9) - INTERVAL 31 DAY AND time > now64(9) - INTERVAL 30 DAY
         GROUP BY source, kind
 ) WHERE NOT startsWith(source, 'ninefold')
 """

@@ -26,7 +26,25 @@ from ninefold.ground.errors import ConfigError, NinefoldError
 from ninefold.ground.log import get
 from ninefold.store.records.base import Audit
 from ninefold.web import problems
-from ninefold.web.api import incidents, prometheus, query, roadmap, series, session, sources, upkeep, workflows
+from ninefold.web.api import (
+    behaviour,
+    change_points,
+    detection,
+    forecasts,
+    incidents,
+    interesting,
+    operations,
+    prometheus,
+    query,
+    regression,
+    roadmap,
+    series,
+    session,
+    sources,
+    templates,
+    upkeep,
+    workflows,
+)
 from ninefold.web.auth import authenticate, secret_of
 from ninefold.web.live import Live
 from ninefold.web.receive import Receivers
@@ -36,6 +54,24 @@ _SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+_NOUNS = (
+    incidents,
+    workflows,
+    series,
+    behaviour,
+    operations,
+    regression,
+    change_points,
+    interesting,
+    detection,
+    forecasts,
+    sources,
+    query,
+    roadmap,
+    session,
+    templates,
+    upkeep,
+)
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _log = get("web")
 
@@ -62,7 +98,7 @@ def build(app: App) -> FastAPI:
     )
     api.state.ninefold = app
     problems.install(api)
-    for noun in (incidents, workflows, series, sources, query, roadmap, session, upkeep):
+    for noun in _NOUNS:
         api.include_router(noun.router, prefix="/api/v1")
     receivers = Receivers(app)
     api.router.routes.extend(receivers.routes())

@@ -8,7 +8,8 @@ import numpy as np
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from ninefold.analytics.baseline import band, is_counter, rate
+from ninefold.analytics.baseline import Finding, band
+from ninefold.analytics.describing import is_counter, rate
 from ninefold.ground.clock import SECOND, iso, parse
 from ninefold.ground.errors import BadData, NotFound
 from ninefold.plugin import Store
@@ -51,6 +52,9 @@ class FindingInfo(BaseModel):
     kind: str
     severity: str
     text: str
+    horizon: str = Field(description="What spoke: point, pair, 12, 48 (means), sum, 32 (spread), run, cadence, profile-day, profile-week.")
+    expected: float | None
+    demoted: bool = Field(description="The series alarms often, and this is no worse than before.")
 
 
 class ChangeInfo(BaseModel):
@@ -122,8 +126,8 @@ def points(
     step: Annotated[int, Query(ge=0, le=86400, description="Seconds: one point for each, measured or not; 0 draws what is there.")] = 0,
 ) -> Points:
     """One series with its band, what was found in it, and the changes of the same time."""
-    info = _lookup(app.store, series)
-    first, last = _time(begin, "from", 0), _time(end, "to", _LAST)
+    info = lookup(app.store, series)
+    first, last = time_of(begin, "from", 0), time_of(end, "to", _LAST)
     counter = is_counter(info.kind, info.name)
     line = read(app.store, int(series), max(0, first - _LEARN), last, counter=counter, step_s=step)
     centre, lower, upper, findings = band(line.times, line.values, info.kind, info.unit, info.name)
@@ -155,10 +159,7 @@ def points(
         lower=_nullable(drawn[1]),
         upper=_nullable(drawn[2]),
         centre=_nullable(drawn[3]),
-        findings=[
-            FindingInfo(time=iso(f.time), until=iso(f.until) if f.until else None, kind=f.reason, severity=f.severity, text=f.text)
-            for f in shown
-        ],
+        findings=[_finding(found) for found in shown],
         changes=_changes(app.store, info.entity, first, last),
         samples=int(counts.sum()),
         step_s=usual / SECOND,
@@ -166,11 +167,24 @@ def points(
     )
 
 
+def _finding(found: Finding) -> FindingInfo:
+    return FindingInfo(
+        time=iso(found.time), until=iso(found.until) if found.until else None, kind=found.reason, severity=found.severity,
+        text=found.text, horizon=found.horizon, expected=found.expected if found.expected == found.expected else None,
+        demoted=found.demoted,
+    )  # fmt: skip
+
+
 def _info(row: dict[str, Any]) -> SeriesInfo:
     return SeriesInfo(**{**row, "attributes": dict(row["attributes"])})
 
 
-def _lookup(store: Store, series: str) -> SeriesInfo:
+def lookup(store: Store, series: str) -> SeriesInfo:
+    """What a series is.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
     rows: list[dict[str, Any]] = []
     if int(series) < 2**64:
         rows = store.query(
@@ -183,10 +197,12 @@ def _lookup(store: Store, series: str) -> SeriesInfo:
 
 
 def _changes(store: Store, entity: str, begin: int, end: int) -> list[ChangeInfo]:
-    """Changes and deployments of the time, those of the same entity first when there are many."""
+    """Changes and deployments of the time, those of the same entity first when there are many. Nothing lies more than a day ahead of its
+    receipt, by whose month the store finds it."""
     found = store.query(
         """SELECT at, title FROM (
             SELECT toUnixTimestamp64Nano(time) AS at, title FROM event WHERE kind IN ('change', 'deployment')
+            AND received >= fromUnixTimestamp64Nano({begin:Int64}, 'UTC') - INTERVAL 1 DAY
             AND time BETWEEN fromUnixTimestamp64Nano({begin:Int64}, 'UTC') AND fromUnixTimestamp64Nano({end:Int64}, 'UTC')
             ORDER BY entity = {entity:String} DESC, time DESC LIMIT {limit:UInt32}
         ) ORDER BY at""",
@@ -195,7 +211,12 @@ def _changes(store: Store, entity: str, begin: int, end: int) -> list[ChangeInfo
     return [ChangeInfo(time=iso(row["at"]), title=row["title"]) for row in found.to_pylist()]
 
 
-def _time(text: str, where: str, missing: int) -> int:
+def time_of(text: str, where: str, missing: int) -> int:
+    """An RFC 3339 time of a query in ns, or what stands for a missing one.
+
+    Raises:
+        BadData: it is not a time.
+    """
     if not text:
         return missing
     try:

@@ -6,12 +6,11 @@ nothing later than a minute after those is seen. Each system begins with a quiet
 minutes, because the data set has traces and logs around faults only. Known marks of the data: some faults have no traces, and
 some show up to a minute before their label says.
 
-    python bench/rootcause.py        prints Markdown tables
+    python -m bench.evaluations.root_cause        prints Markdown tables
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections import defaultdict
@@ -24,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.data import DATA
 from ninefold.analytics.logs import pattern_keys
 from ninefold.demo.recording import METRICS
 from ninefold.ground.clock import SECOND
@@ -33,7 +33,6 @@ from ninefold.model.signal import LOG, METRIC, SPAN, Batch, batch_of
 from ninefold.model.topology import Topology
 from ninefold.store.telemetry import Telemetry
 
-DATA = Path(os.environ.get("NINEFOLD_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SYSTEMS = {"TrainTicket": ("nezha_trainticket_0129", "nezha_trainticket_0130"), "Boutique": ("nezha_boutique_0822",)}
 TARGETS = {"TrainTicket": 0.80, "Boutique": 0.80}
 NOTES = {

@@ -1,0 +1,124 @@
+"""Looking ahead: every hour, each series that could run full, run out or expire is forecast; the forecasts are kept and judged later, and
+a threshold that will be met soon is told as an anomaly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ninefold.config import ForecastConfig
+from ninefold.foresight.looking import look, windows
+from ninefold.foresight.thresholds import Threshold, thresholds
+from ninefold.foresight.told import SOURCE, kept, warning
+from ninefold.ground.clock import SECOND, now
+from ninefold.ground.errors import Unavailable
+from ninefold.ground.log import get
+from ninefold.ground.meter import Meter
+from ninefold.model.signal import Batch, batch_of
+from ninefold.plugin import Emit, Store
+
+__all__ = ["Foresight"]
+
+_log = get("foresight")
+_DAY = 86400
+_LATELY_S = 2 * _DAY
+_CALM = 0.5
+"""A warning ends when its chance has fallen below this share of what raises one."""
+_SERIES = """SELECT series, name, unit, kind, entity, attributes FROM series WHERE series IN (
+    SELECT DISTINCT series FROM metric_1h WHERE time >= fromUnixTimestamp64Second({since:Int64}, 'UTC') SETTINGS final = 0)"""
+
+
+class Foresight:
+    """The hourly look ahead, as a feed of events.
+
+    Args:
+        store: where the past is.
+        config: how far, how often, which thresholds beside those that names tell.
+        load: the warnings that were firing when the program ended.
+        meter: counts what was forecast.
+    """
+
+    name = SOURCE
+
+    def __init__(self, store: Store, config: ForecastConfig, load: Callable[[], dict[str, Any]], meter: Meter) -> None:
+        self._store, self._config, self._load = store, config, load
+        self._made = meter.counter("ninefold_forecasts_total", "Forecasts made of series that have a threshold.")
+
+    async def run(self, emit: Emit) -> None:
+        """Look ahead until cancelled, the first time when the store has had a while to fill.
+
+        Raises:
+            Unavailable: the store cannot be read now.
+        """
+        firing: dict[str, int] = await asyncio.to_thread(lambda: dict(self._load().get("firing", {})))
+        await asyncio.sleep(self._config.first_after_s)
+        while True:
+            batches, firing_now = await asyncio.to_thread(self.once, now(), firing)
+            while batches:
+                try:
+                    await emit(batches, {"firing": firing_now})
+                    break
+                except Unavailable as error:
+                    await asyncio.sleep(error.retry_after_s)
+            firing = firing_now
+            await asyncio.sleep(self._config.every_s)
+
+    @property
+    def fresh_ns(self) -> int:
+        """How long a forecast counts as the newest: two rounds and a little."""
+        return int((2.0 * self._config.every_s + 600.0) * SECOND)
+
+    def threshold(self, series: Mapping[str, Any]) -> Threshold | None:
+        """The threshold of one series, by what else its entity has.
+
+        Raises:
+            Unavailable: the store cannot be read now.
+        """
+        sql = "SELECT series, name, unit, kind, entity, attributes FROM series WHERE entity = {entity:String} LIMIT 10000"
+        rows = self._store.query(sql, {"entity": series["entity"]}).to_pylist()
+        return thresholds([{**row, "attributes": dict(row["attributes"])} for row in rows], self._config.thresholds).get(
+            int(series["series"])
+        )
+
+    def candidates(self, at: int) -> list[tuple[dict[str, Any], Threshold]]:
+        """The series heard of lately (ns `at`) that have a threshold, as many as the configuration allows.
+
+        Raises:
+            Unavailable: the store cannot be read now.
+        """
+        rows = self._store.query(_SERIES, {"since": at // SECOND - _LATELY_S}).to_pylist()
+        described = [{**row, "attributes": dict(row["attributes"])} for row in rows]
+        found = thresholds(described, self._config.thresholds)
+        chosen = [(row, found[int(row["series"])]) for row in described if int(row["series"]) in found]
+        chosen.sort(key=lambda pair: (pair[1].why != "as configured", int(pair[0]["series"])))
+        if len(chosen) > self._config.series:
+            _log.warning("%d series have a threshold, %d are forecast; raise forecast.series", len(chosen), self._config.series)
+        return chosen[: self._config.series]
+
+    def once(self, at: int, firing: Mapping[str, int]) -> tuple[list[Batch], dict[str, int]]:
+        """One round at time `at` (ns): the events of its forecasts and warnings, and the warnings that fire after it, by series with their
+        beginning (ns).
+
+        Raises:
+            Unavailable: the store cannot be read now.
+        """
+        config, still = self._config, dict(firing)
+        events: list[dict[str, Any]] = []
+        apart = windows(self._store, at - int(config.history_days * _DAY) * SECOND)
+        for row, threshold in self.candidates(at):
+            view = look(self._store, row, at, config.history_days * _DAY, config.horizon_days * _DAY, threshold=threshold, apart=apart)
+            if view.breach is None:
+                continue
+            events.append(kept(row, view, threshold, at, config.horizon_days * _DAY))
+            key, chance = str(row["series"]), view.breach.chance
+            due = view.breach.likely is not None and chance >= config.confidence
+            if key not in still and due:
+                still[key] = at
+                events.append(warning(row, view, threshold, now=at, since=at, firing=True, horizon_s=config.horizon_days * _DAY))
+            elif key in still and chance < _CALM * config.confidence:
+                since = still.pop(key)
+                events.append(warning(row, view, threshold, now=at, since=since, firing=False, horizon_s=config.horizon_days * _DAY))
+        self._made.add(len(events))
+        return ([batch_of("event", SOURCE, at, events)] if events else []), still

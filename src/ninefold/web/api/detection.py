@@ -1,0 +1,390 @@
+"""Anomalies and what people make of them: verdicts, sensitivity, what was learned from both, and a candidate in the shadow."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
+
+from ninefold.analytics.steering import SCOPES, WORDS, covers, experts
+from ninefold.app import App
+from ninefold.ground.clock import iso, now
+from ninefold.ground.errors import BadData, NotFound
+from ninefold.model.signal import batch_of, event_id
+from ninefold.web.auth import Operator, Viewer
+from ninefold.web.state import TheApp
+
+router = APIRouter(tags=["detection"])
+Fingerprint = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
+Text = Annotated[str, Query(max_length=300)]
+Scope = Literal["everything", "source", "entity", "metric", "series"]
+_SOURCE = "ninefold.console"
+_TOKENS = ("value", "expected", "lower", "upper", "score")
+
+
+class Anomaly(BaseModel):
+    """One episode: `since` to `until` (null while it lasts)."""
+
+    fingerprint: str
+    title: str
+    entity: str
+    series: str
+    metric: str
+    unit: str
+    reason: str
+    horizon: str
+    technique: str
+    severity: str
+    status: str
+    value: float | None
+    expected: float | None
+    lower: float | None
+    upper: float | None
+    score: float | None
+    since: str
+    until: str | None
+    verdict: str = Field(description="The latest: useful, noise, expected; empty without.")
+
+
+class Anomalies(BaseModel):
+    """Those that fire first, then the most severe, then the latest."""
+
+    items: list[Anomaly]
+
+
+class Verdict(BaseModel):
+    """What an anomaly was worth."""
+
+    verdict: Literal["useful", "noise", "expected"]
+    note: str = Field("", max_length=2000)
+
+
+class Accepted(BaseModel):
+    """It is durable and in force as soon as the detection has read it, usually within a second."""
+
+    event: str = Field(description="The id of the event it became.")
+
+
+class Sensitivity(BaseModel):
+    """How often a scope may alarm without need."""
+
+    scope: Scope
+    name: str = Field("", max_length=300, description="Of the source, entity (or a glob), metric, or series; empty for everything.")
+    word: Literal["calm", "normal", "keen"]
+
+
+class Measured(Sensitivity):
+    """With what was asked for and what came, in alarms a series-week; those found useful are not counted."""
+
+    target: float
+    measured: float | None = Field(description="Over the last week; null while nothing was watched.")
+    alarms: int
+    useful: int
+    series: int
+
+
+class Sensitivities(BaseModel):
+    """The scopes in which a word was set, and everything; the narrowest that covers a series decides."""
+
+    items: list[Measured]
+    experts: dict[str, int] = Field(description="Series by the expert they believe now: level, fast, daily; learning: none yet.")
+
+
+class Learned(BaseModel):
+    """One change of thresholds and why."""
+
+    id: int
+    time: str
+    scope: str = Field(description="series, metric, or settings (of all series).")
+    target: str
+    before: float | dict[str, float] = Field(description="Factor on the thresholds; of settings the values.")
+    after: float | dict[str, float]
+    why: str
+    fingerprint: str
+    actor: str
+    undone: bool
+
+
+class Log(BaseModel):
+    """The latest first."""
+
+    items: list[Learned]
+
+
+class Why(BaseModel):
+    """Why a series alarms where it does."""
+
+    anomaly: Anomaly
+    expected_band: list[float | None] = Field(description="Lower and upper bound when the alarm was raised.")
+    deviation: float | None = Field(description="Value less expected.")
+    threshold: float = Field(description="-log10 of the chance of a point from which on two views agree on an alarm.")
+    base: float = Field(description="The same without anything below.")
+    scope: str
+    scope_name: str
+    word: str
+    word_factor: float
+    verdict_factor: float = Field(description="What verdicts on this series and on its metric made of it.")
+    fatigue_factor: float = Field(description="What its own recent alarms make of it.")
+    held: bool = Field(description="Judged but not learned just now: an incident, a maintenance window.")
+    learned: list[Learned]
+
+
+class Candidate(BaseModel):
+    """Settings to try; what is left out stays as it is."""
+
+    sure: float | None = Field(None, ge=3, le=9, description="-log10 of the chance of a point at which two views raise an alarm; 4.5.")
+    alone: float | None = Field(None, ge=4, le=14, description="The same for a point that nothing confirms; 6.")
+    fatigue: float | None = Field(None, ge=0, le=2, description="How much each own alarm raises a series' bar; 0.3.")
+    rest: float | None = Field(None, ge=10, le=5000, description="Points after which that is mostly forgotten; 300.")
+
+
+class Side(BaseModel):
+    """One of the two: alarms, and a series-week with the bounds of its 95 % interval; fingerprints with verdicts."""
+
+    alarms: int
+    rate: float | None
+    low: float | None
+    high: float | None
+    useful: int
+    noise: int
+
+
+class Comparison(BaseModel):
+    """What both would have said on the same series."""
+
+    candidate: dict[str, float]
+    since: str | None
+    series: int
+    series_weeks: float
+    current: Side
+    candidate_side: Side
+    both: int = Field(description="Alarms that both raised.")
+    only_current: int
+    only_candidate: int
+    earlier: int = Field(description="Of those of both, how many the candidate raised earlier.")
+    later: int
+    pages_saved: int = Field(description="High alarms only the current one raised; in the sample.")
+    pages_added: int
+    chance: float = Field(description="Of a difference as large between two that are alike (sign test over alarms of only one).")
+
+
+class InShadow(BaseModel):
+    """Null without a candidate."""
+
+    comparison: Comparison | None
+
+
+_ANOMALIES = """
+SELECT fingerprint, argMax(title, time) AS last_title, any(entity) AS place, argMax(severity, time) AS grade,
+    argMax(status, time) AS state, argMaxIf(attributes, time, status = 'firing') AS said, argMaxIf(title, time, status = 'firing') AS told,
+    maxIf(toUnixTimestamp64Nano(time), status = 'resolved') AS until, max(time) AS latest
+FROM event WHERE kind = 'anomaly' AND fingerprint != '' AND ({mark:String} = '' OR fingerprint = {mark:String})
+    AND ({entity:String} = '' OR entity = {entity:String})
+GROUP BY fingerprint, source_id
+HAVING ({status:String} = 'all' OR state = {status:String}) AND ({reason:String} = '' OR said['reason'] = {reason:String})
+ORDER BY state = 'firing' DESC, grade = 'high' DESC, latest DESC LIMIT {limit:UInt32}
+"""
+
+
+@router.get("/anomalies")
+def anomalies(
+    actor: Viewer,
+    app: TheApp,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    entity: Text = "",
+    status: Literal["firing", "resolved", "all"] = "all",
+    reason: Text = "",
+) -> Anomalies:
+    """What the techniques found unusual."""
+    return Anomalies(items=_found(app, limit=limit, entity=entity, status=status, reason=reason))
+
+
+@router.post("/anomalies/{fingerprint}/verdict")
+async def verdict(fingerprint: Fingerprint, wanted: Verdict, actor: Operator, app: TheApp) -> Accepted:
+    """Say what it was worth: the thresholds of its series, and a little those of its metric, move."""
+    one = await asyncio.to_thread(_one, app, fingerprint)
+    said = {
+        "fingerprint": fingerprint, "verdict": wanted.verdict, "series": one.series if one.technique == "baseline" else "",
+        "metric": one.metric if one.technique == "baseline" else "", "status": one.status, "actor": actor.name,
+    }  # fmt: skip
+    title = f"{actor.name} says {wanted.verdict}: {one.title}"
+    return await _tell(app, "verdict", said, entity=one.entity, title=title, body=wanted.note, fingerprint=fingerprint)
+
+
+@router.get("/anomalies/{fingerprint}/why")
+def why(fingerprint: Fingerprint, actor: Viewer, app: TheApp) -> Why:
+    """The expected band, the deviation, and the thresholds in force with what made them so."""
+    one = _one(app, fingerprint)
+    if one.technique != "baseline":
+        raise NotFound(f"anomaly {fingerprint} is of the technique {one.technique}, which has thresholds of its own; see its description")
+    said = app.runner.ask("baseline", lambda technique: technique.thresholds(int(one.series)))
+    return Why(
+        anomaly=one,
+        expected_band=[one.lower, one.upper],
+        deviation=None if one.value is None or one.expected is None else one.value - one.expected,
+        learned=[_learned(move) for move in said.pop("moves")],
+        **said,
+    )
+
+
+@router.get("/detection/sensitivity")
+def sensitivity(actor: Viewer, app: TheApp) -> Sensitivities:
+    """The words set, what they ask for, and what was measured."""
+    return Sensitivities(**app.runner.ask("baseline", _sensitivities))
+
+
+@router.put("/detection/sensitivity")
+async def set_sensitivity(wanted: Sensitivity, actor: Operator, app: TheApp) -> Accepted:
+    """Set the word of a scope."""
+    name = _name(wanted.scope, wanted.name)
+    title = f"{actor.name} set the sensitivity of {name or 'everything'} to {wanted.word}"
+    return await _set(app, "sensitivity", {"scope": wanted.scope, "name": name, "word": wanted.word, "actor": actor.name}, title)
+
+
+@router.delete("/detection/sensitivity")
+async def unset_sensitivity(scope: Scope, actor: Operator, app: TheApp, name: Text = "") -> Accepted:
+    """Take the word of a scope back: the next wider scope decides."""
+    words = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: dict(technique.steering.words))
+    if (scope, _name(scope, name)) not in words:
+        raise NotFound(f"no sensitivity is set for the {scope} {name!r}; GET /detection/sensitivity lists those that are")
+    title = f"{actor.name} took back the sensitivity of {name or 'everything'}"
+    return await _set(app, "sensitivity", {"scope": scope, "name": name, "word": "", "actor": actor.name}, title)
+
+
+@router.get("/detection/learned")
+def learned(actor: Viewer, app: TheApp, limit: Annotated[int, Query(ge=1, le=5000)] = 200) -> Log:
+    """What moved thresholds, and why."""
+    moves = app.runner.ask("baseline", lambda technique: [_plain(move) for move in technique.steering.moves[-limit:]])
+    return Log(items=[_learned(move) for move in reversed(moves)])
+
+
+@router.post("/detection/learned/{number}/undo")
+async def undo(number: Annotated[int, Path(ge=1)], actor: Operator, app: TheApp) -> Accepted:
+    """Take one change back: thresholds are as they would be without it."""
+    moves = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: [m.id for m in technique.steering.moves if not m.undone])
+    if number not in moves:
+        raise NotFound(f"there is no change {number} in force; GET /detection/learned lists them")
+    return await _set(app, "undo", {"move": str(number), "actor": actor.name}, f"{actor.name} took back change {number} of the thresholds")
+
+
+@router.get("/detection/shadow")
+def shadow(actor: Viewer, app: TheApp) -> InShadow:
+    """How the candidate does beside the current settings."""
+    found = app.runner.ask("shadow", lambda technique: technique.comparison())
+    if found is None:
+        return InShadow(comparison=None)
+    return InShadow(comparison=Comparison(**found | {"since": iso(found["since"]) if found["since"] else None}))
+
+
+@router.post("/detection/shadow")
+async def set_shadow(wanted: Candidate, actor: Operator, app: TheApp) -> Accepted:
+    """Let a candidate run beside the current settings, afresh, on a sixteenth of the series."""
+    given = {name: str(value) for name, value in wanted.model_dump().items() if value is not None}
+    if not given:
+        raise BadData("a candidate without any setting is the current one; give at least one of sure, alone, fatigue, rest")
+    return await _set(app, "shadow", given | {"actor": actor.name}, f"{actor.name} tries other settings of detection in the shadow")
+
+
+@router.delete("/detection/shadow")
+async def discard_shadow(actor: Operator, app: TheApp) -> Accepted:
+    """Discard the candidate."""
+    await _candidate(app)
+    return await _set(app, "shadow", {"actor": actor.name}, f"{actor.name} discarded the settings in the shadow")
+
+
+@router.post("/detection/shadow/promote")
+async def promote(actor: Operator, app: TheApp) -> Accepted:
+    """Make the candidate the current settings; the log of what was learned has it, with undo."""
+    candidate = await _candidate(app)
+    current = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: dict(technique.steering.settings))
+    said = {name: str(value) for name, value in (current | candidate).items()} | {"why": "promoted from the shadow", "actor": actor.name}
+    return await _set(app, "settings", said, f"{actor.name} made the settings in the shadow current")
+
+
+async def _candidate(app: App) -> dict[str, float]:
+    candidate = await asyncio.to_thread(app.runner.ask, "shadow", lambda technique: dict(technique.candidate))
+    if not candidate:
+        raise NotFound("there is no candidate in the shadow; POST /detection/shadow sets one")
+    return candidate
+
+
+def _sensitivities(technique: Any) -> dict[str, Any]:
+    steering, items = technique.steering, []
+    ids, about, texts, cells = technique.known()
+    for scope, name in sorted({("everything", ""), *steering.words}, key=lambda place: (SCOPES.index(place[0]), place[1])):
+        mine = ids[covers(scope, name, ids, about, texts)]
+        alarms, useful, weeks = steering.measured(mine)
+        word = steering.words.get((scope, name), "normal")
+        items.append(
+            {"scope": scope, "name": name, "word": word, "target": WORDS[word].target, "alarms": alarms, "useful": useful,
+             "series": len(mine), "measured": (alarms - useful) / weeks if weeks else None}
+        )  # fmt: skip
+    return {"items": items, "experts": experts(cells)}
+
+
+def _plain(move: Any) -> dict[str, Any]:
+    return {name: getattr(move, name) for name in (*Learned.model_fields,)}
+
+
+def _learned(move: dict[str, Any]) -> Learned:
+    return Learned(**{name: move[name] for name in Learned.model_fields} | {"time": iso(move["time"])})
+
+
+def _name(scope: str, name: str) -> str:
+    if scope == "everything":
+        return ""
+    if not name or (scope == "series" and not name.isdecimal()):
+        raise BadData(f"a sensitivity for one {scope} needs its name; give it as `name`", "name")
+    return name
+
+
+def _found(app: App, *, limit: int, entity: str = "", status: str = "all", reason: str = "", mark: str = "") -> list[Anomaly]:
+    asked = {"limit": limit, "entity": entity, "status": status, "reason": reason, "mark": mark}
+    rows = app.store.query(_ANOMALIES, asked).to_pylist(maps_as_pydicts="lossy")
+    marks = sorted({row["fingerprint"] for row in rows})
+    said = app.store.query(
+        """SELECT fingerprint, argMax(attributes['verdict'], time) AS verdict FROM event
+        WHERE kind = 'verdict' AND startsWith(source, 'ninefold') AND fingerprint IN {marks:Array(String)} GROUP BY fingerprint""",
+        {"marks": marks},
+    ).to_pylist()
+    verdicts = {row["fingerprint"]: row["verdict"] for row in said}
+    return [_anomaly(row, verdicts.get(row["fingerprint"], "")) for row in rows]
+
+
+def _anomaly(row: dict[str, Any], verdict: str) -> Anomaly:
+    said = row["said"]
+    fields = {name: said.get(name, "") for name in ("series", "metric", "unit", "reason", "horizon", "technique", "since")}
+    numbers = {name: _number(said.get(name, "")) for name in _TOKENS}
+    return Anomaly(
+        fingerprint=row["fingerprint"], title=row["told"] or row["last_title"], entity=row["place"], severity=row["grade"],
+        status=row["state"], until=iso(row["until"]) if row["state"] == "resolved" and row["until"] else None, verdict=verdict,
+        **fields, **numbers,
+    )  # fmt: skip
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _one(app: App, fingerprint: str) -> Anomaly:
+    found = _found(app, limit=1, mark=fingerprint)
+    if not found:
+        raise NotFound(f"there is no anomaly {fingerprint}; GET /anomalies lists them")
+    return found[0]
+
+
+async def _set(app: App, what: str, said: dict[str, str], title: str) -> Accepted:
+    return await _tell(app, "setting", {"detection": what, **said}, title=title)
+
+
+async def _tell(app: App, kind: str, said: dict[str, str], **fields: str) -> Accepted:
+    time = now()
+    number = event_id(_SOURCE, kind, str(time), *said.values())
+    row = {"id": number, "time": time, "kind": kind, "source_id": number, "severity": "info", "attributes": said, **fields}
+    await app.emit([batch_of("event", _SOURCE, time, [row])], "own")
+    return Accepted(event=number)

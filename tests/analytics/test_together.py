@@ -1,0 +1,170 @@
+"""Metrics judged together: what each alone would not show, the same however batches are cut, and after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ninefold.analytics.findings import described
+from ninefold.analytics.together import Together
+from ninefold.ground.clock import MINUTE
+from ninefold.ground.errors import BadData
+from ninefold.model.signal import METRIC, Batch, batch_of
+
+START = 1_700_000_040 * 10**9
+HOST = "host:web-1"
+NAMES = ("load", "requests", "cpu", "memory")
+
+
+def descriptions(kind: str = "gauge", entity: str = HOST) -> list[dict[str, Any]]:
+    return [described(name, "", kind, entity, {}, START) for name in NAMES]
+
+
+def machine(minutes: int = 600, seed: int = 3) -> np.ndarray:
+    """A host in which load drives requests and cpu; memory goes its own way. [minutes, 4]"""
+    rng = np.random.default_rng(seed)
+    load = 50 + 20 * np.sin(np.arange(minutes) / 40) + rng.normal(0, 3, minutes)
+    return np.stack(
+        (load, 10 * load + rng.normal(0, 5, minutes), load / 100 + rng.normal(0, 0.01, minutes), rng.normal(8, 0.2, minutes)), axis=1
+    )
+
+
+def batch(rows: list[tuple[int, int, float]]) -> Batch:
+    columns = [pa.array([r[0] for r in rows], pa.uint64()), pa.array([r[1] for r in rows], METRIC.field("time").type)]
+    table = pa.RecordBatch.from_arrays([*columns, pa.array([r[2] for r in rows], pa.float64())], schema=METRIC)
+    return Batch("metric", "test", max(r[1] for r in rows), table)
+
+
+def points(values: np.ndarray, about: list[dict[str, Any]]) -> list[tuple[int, int, float]]:
+    return [
+        (one["series"], START + minute * MINUTE + place, float(values[minute, place]))
+        for minute in range(len(values))
+        for place, one in enumerate(about)
+        if np.isfinite(values[minute, place])
+    ]
+
+
+def play(technique: Any, rows: list[tuple[int, int, float]], size: int = 40) -> list[dict[str, Any]]:
+    found = [out for first in range(0, len(rows), size) for out in technique.process(batch(rows[first : first + size]))]
+    return [row for out in found for row in out.rows.to_pylist()]
+
+
+@pytest.fixture
+def fresh() -> Callable[[], Together]:
+    def make() -> Together:
+        technique = Together()
+        technique.process(batch_of("series", "test", START, descriptions()))
+        return technique
+
+    return make
+
+
+def broken() -> np.ndarray:
+    """Requests stay at a value they often have, while load and cpu go on: nothing is outside its own bounds."""
+    values = machine(700)
+    values[600:660, 1] = 450.0 + np.random.default_rng(1).normal(0, 5, 60)
+    values[600:660, 0] += 12
+    values[600:660, 2] += 0.12
+    return values
+
+
+def test_a_broken_relation_is_one_episode_that_names_its_metrics(fresh: Callable[[], Together]) -> None:
+    found = play(fresh(), points(broken(), descriptions()))
+    assert [row["status"] for row in found] == ["firing", "resolved"]
+    fired = found[0]
+    attributes = dict(fired["attributes"])
+    assert fired["entity"] == HOST
+    assert fired["kind"] == "anomaly"
+    assert attributes["reason"] == "combination"
+    since = (int(np.datetime64(attributes["since"].rstrip("Z"), "ns").astype(np.int64)) - START) // MINUTE
+    assert 599 <= since <= 606
+    assert "requests" in attributes["metrics"]
+    assert not attributes["metrics"].endswith("memory")
+    assert "let expect" in fired["body"]
+    assert found[0]["fingerprint"] == found[1]["fingerprint"]
+
+
+def test_ordinary_behaviour_is_quiet(fresh: Callable[[], Together]) -> None:
+    assert play(fresh(), points(machine(1500, seed=9), descriptions()), 200) == []
+
+
+def test_batches_may_be_cut_anywhere_and_a_restart_changes_nothing(fresh: Callable[[], Together]) -> None:
+    rows = points(broken(), descriptions())
+    whole, pieces, restarted = fresh(), fresh(), fresh()
+    expected = play(whole, rows, 311)
+    half = len(rows) * 6 // 7 + 3
+    early = play(restarted, rows[:half], 311)
+    again = Together()
+    again.restore(restarted.snapshot())
+    assert expected
+    assert [r["id"] for r in play(pieces, rows, 7)] == [r["id"] for r in expected]
+    assert [r["id"] for r in early + play(again, rows[half:], 311)] == [r["id"] for r in expected]
+    assert whole.snapshot() == pieces.snapshot()
+
+
+def test_scale_does_not_matter(fresh: Callable[[], Together]) -> None:
+    scaled = play(fresh(), points(broken() * np.array([1e6, 1e-3, 100.0, 7.0]), descriptions()))
+    assert [row["time"] for row in scaled] == [row["time"] for row in play(fresh(), points(broken(), descriptions()))]
+
+
+def test_gaps_are_no_news(fresh: Callable[[], Together]) -> None:
+    values = machine(1200, seed=5)
+    values[np.random.default_rng(2).random(values.shape) < 0.2] = np.nan
+    values[700:730] = np.nan
+    values[800:900, 1] = np.nan
+    assert play(fresh(), points(values, descriptions()), 100) == []
+
+
+def test_counters_are_judged_by_their_rate() -> None:
+    technique, about = Together(), descriptions("counter")
+    technique.process(batch_of("series", "test", START, about))
+    values = np.cumsum(np.abs(broken()) * 60, axis=0)
+    values[300:] -= values[300] - 5.0  # a restart
+    found = play(technique, points(values, about))
+    assert [row["status"] for row in found] == ["firing", "resolved"]
+    assert technique.behaviour(HOST) is not None
+
+
+def test_an_open_incident_is_not_learned(fresh: Callable[[], Together]) -> None:
+    technique, rows = fresh(), points(machine(400), descriptions())
+    play(technique, rows[:800])
+    known = technique.behaviour(HOST)
+    event = {"kind": "incident", "entity": HOST, "status": "opened", "time": rows[800][1], "id": "1"}
+    technique.process(batch_of("event", "own", rows[800][1], [event]))
+    play(technique, rows[800:])
+    later = technique.behaviour(HOST)
+    assert known is not None
+    assert later is not None
+    assert later["learned_minutes"] - known["learned_minutes"] <= 1
+
+
+def test_what_is_unheard_for_days_is_forgotten(fresh: Callable[[], Together]) -> None:
+    technique = fresh()
+    about = descriptions(entity="host:other")
+    technique.process(batch_of("series", "test", START, about))
+    play(technique, points(machine(100), descriptions()))
+    later = [(one["series"], START + (day * 1440 + minute) * MINUTE, 1.0) for day in range(1, 5) for minute in range(3) for one in about]
+    play(technique, later, 4)
+    assert technique.behaviour(HOST) is None
+    assert technique.behaviour("host:other") is not None
+
+
+def test_an_entity_grows_into_a_wider_table() -> None:
+    technique = Together()
+    about = [described(f"m{i}", "", "gauge", HOST, {}, START) for i in range(12)]
+    technique.process(batch_of("series", "test", START, about[:4]))
+    play(technique, points(machine(100), about[:4]))
+    technique.process(batch_of("series", "test", START, about[4:]))
+    known = technique.behaviour(HOST)
+    assert known is not None
+    assert known["learned_minutes"] >= 98
+    assert len(known["metrics"]) == 12
+
+
+def test_a_foreign_snapshot_is_refused() -> None:
+    with pytest.raises(BadData):
+        Together().restore(b"nonsense")
