@@ -351,6 +351,16 @@ def _due(cells, exact, times, clock, i, t, v, received):  # type: ignore[no-unty
 
 
 @hot
+def _began(cells, times, i, t, status, reason, horizon, up):  # type: ignore[no-untyped-def]
+    """Keep since when the episode that runs, or would, has been going on."""
+    if abs(cells[i, c.STREAK]) <= 1.0 and (status == c.FIRED or (status == 0 and cells[i, c.FIRING] == 0.0)):
+        times[i, c.SINCE] = t
+    if status == c.FIRED and (c.SHORTER <= horizon <= c.SUM or horizon >= c.OF_DAY):  # it began when the sum last was 0
+        gone = onset(cells, i, reason, up) - 1.0
+        times[i, c.SINCE] = max(t - int(gone * cells[i, c.INTERVAL]) * _SECOND, times[i, c.BORN])
+
+
+@hot
 def _note(cells, times, values, numbers, at, row, i, t, v, centre, lower, upper, status, reason, horizon, often):  # type: ignore[no-untyped-def]
     """Write a finding."""
     values[at, c.F_VALUE], values[at, c.F_EXPECTED] = v, centre
@@ -413,11 +423,7 @@ def fold(state, weeks, clock, used, settings, slots, moments, points, received, 
             )
         band[i, 0], band[i, 1], band[i, 2] = centre, lower, upper
         ranks[slot, r.CENTRE], ranks[slot, r.LOWER], ranks[slot, r.UPPER] = centre, lower, upper
-        if abs(cells[slot, c.STREAK]) <= 1.0 and (status == c.FIRED or (status == 0 and cells[slot, c.FIRING] == 0.0)):
-            times[slot, c.SINCE] = t
-        if status == c.FIRED and (c.SHORTER <= horizon <= c.SUM or horizon >= c.OF_DAY):  # it began when the sum last was 0
-            gone = onset(cells, slot, reason, v >= centre) - 1.0
-            times[slot, c.SINCE] = max(t - int(gone * cells[slot, c.INTERVAL]) * _SECOND, times[slot, c.BORN])
+        _began(cells, times, slot, t, status, reason, horizon, v >= centre)
         if status:
             _note(cells, times, values, numbers, found, i, slot, t, v, centre, lower, upper, status, reason, horizon, often)
             found += 1
