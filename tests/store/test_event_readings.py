@@ -35,7 +35,7 @@ def command(store: Telemetry, *statements: str) -> None:
             client.command(statement)
 
 
-@pytest.mark.parametrize(("first", "then"), [(AT, MOVED), (MOVED, AT)])
+@pytest.mark.parametrize(("first", "then"), [(AT, MOVED), (MOVED, AT)], ids=["moved later", "moved back"])
 def test_a_reading_with_another_time_replaces_the_one_before(store: Telemetry, first: int, then: int) -> None:
     read(store, "e", first)
     read(store, "e", then, "m v1")
