@@ -26,8 +26,8 @@ import pandas as pd
 import pyarrow as pa
 
 from bench.data import DATA
-from ninefold.analytics.correlate import Correlator
-from ninefold.analytics.groups import Alert
+from ninefold.analytics.alerts.correlate import Correlator
+from ninefold.analytics.alerts.groups import Alert
 from ninefold.config import CorrelationConfig
 from ninefold.ground.clock import SECOND
 from ninefold.ground.meter import Meter

@@ -26,10 +26,11 @@ import pandas as pd
 import pyarrow as pa
 from scipy.signal import lfilter
 
-from ninefold.analytics import cells, warm
-from ninefold.analytics.baseline import Baseline, band
-from ninefold.analytics.logs import LogTemplates
-from ninefold.analytics.spans import Spans
+from ninefold.analytics import warm
+from ninefold.analytics.logs.mining import LogTemplates
+from ninefold.analytics.metrics import cells
+from ninefold.analytics.metrics.baseline import Baseline, band
+from ninefold.analytics.traces.spans import Spans
 from ninefold.demo.recording import Fault, Recording
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.signal import METRIC, Batch
@@ -102,7 +103,7 @@ def speed() -> list[dict[str, Any]]:
         best.append(time.process_time() - started)
     whole = SERIES / float(np.median(best[20:]))
 
-    kernel = warm.kernels()
+    kernel = warm.loops("metrics.kernel")
     state, weeks, clock = cells.state(SERIES), cells.weeks(0), np.zeros(cells.CLOCK, np.int64)
     slots, out = (
         np.arange(SERIES, dtype=np.int32),

@@ -24,11 +24,11 @@ import numpy as np
 import pyarrow as pa
 
 from ninefold.analytics import warm
-from ninefold.analytics.keys import numpy_keys
-from ninefold.analytics.known import Known
-from ninefold.analytics.logs import LogTemplates, mine, pattern_keys
-from ninefold.analytics.masking import Masking
-from ninefold.analytics.templates import Miner
+from ninefold.analytics.logs.keys import numpy_keys
+from ninefold.analytics.logs.known import Known
+from ninefold.analytics.logs.masking import Masking
+from ninefold.analytics.logs.mining import LogTemplates, mine, pattern_keys
+from ninefold.analytics.logs.templates import Miner
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.signal import LOG, Batch
 

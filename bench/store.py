@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ninefold.analytics.logs import pattern_keys
+from ninefold.analytics.logs.mining import pattern_keys
 from ninefold.ground.clock import SECOND, iso, now
 from ninefold.model.entity import vnode_of
 from ninefold.model.signal import LOG, MAP, METRIC, TIME, Batch

@@ -14,9 +14,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninefold.analytics import masking
-from ninefold.analytics.logs import LogTemplates
-from ninefold.analytics.masking import SECRET, Masking, is_card, is_iban
+from ninefold.analytics.logs import masking
+from ninefold.analytics.logs.masking import SECRET, Masking, is_card, is_iban
+from ninefold.analytics.logs.mining import LogTemplates
 from ninefold.config import parse
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.ground.errors import ConfigError

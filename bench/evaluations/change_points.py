@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bench.data import DATA
-from ninefold.analytics.change_points import change_points, onset
+from ninefold.analytics.metrics.change_points import change_points, onset
 
 _N, _STEP, _NEAR, _SEED = 1000, 900 * 10**9, 10, 1000
 _EPOCH = 1_700_006_400 * 10**9

@@ -19,8 +19,8 @@ from bench.scores import nab
 from bench.scores.points import auc_pr, events
 from bench.scores.vus import segments, vus_pr
 from ninefold.analytics import warm
-from ninefold.analytics.baseline import band
-from ninefold.analytics.interest import interest
+from ninefold.analytics.metrics.baseline import band
+from ninefold.analytics.metrics.interest import interest
 from ninefold.ground.clock import MINUTE
 
 F64 = nab.F64

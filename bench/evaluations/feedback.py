@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from ninefold.analytics import warm
-from ninefold.analytics.baseline import Baseline
-from ninefold.analytics.shadow import SAMPLE, Shadow
-from ninefold.analytics.steering import WORDS
+from ninefold.analytics.metrics.baseline import Baseline
+from ninefold.analytics.metrics.shadow import SAMPLE, Shadow
+from ninefold.analytics.metrics.steering import WORDS
 from ninefold.ground.clock import MINUTE
 from ninefold.model.signal import METRIC, Batch, batch_of
 

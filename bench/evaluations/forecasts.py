@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from bench.data import DATA
-from ninefold.analytics.forecast import forecast
-from ninefold.analytics.seasons import DAY_S, grid
+from ninefold.analytics.metrics.forecast import forecast
+from ninefold.analytics.metrics.seasons import DAY_S, grid
 
 SECOND = 10**9
 _CELLS, _ORIGINS, _CAP = 2000, (0.55, 0.7, 0.85), 50.0

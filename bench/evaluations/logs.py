@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 from bench.data import DATA
 from bench.logs import SYSTEMS, agreement, labelled
-from ninefold.analytics.sequences import LEARNED, ODD, Model, judged, shape
-from ninefold.analytics.templates import Miner, tokens_of
+from ninefold.analytics.logs.sequences import LEARNED, ODD, Model, judged, shape
+from ninefold.analytics.logs.templates import Miner, tokens_of
 
 MEASURES = ("GA", "FGA", "PA", "FTA", "normalised PA", "normalised FTA")
 TARGETS = {"GA": 0.93, "FGA": 0.92, "normalised PA": 0.84}

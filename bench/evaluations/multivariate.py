@@ -23,8 +23,8 @@ import pyarrow as pa
 from bench.data import DATA
 from bench.scores.points import auc_pr
 from ninefold.analytics.findings import described
-from ninefold.analytics.peers import Peers
-from ninefold.analytics.together import Replayed, Together, replay
+from ninefold.analytics.metrics.peers import Peers
+from ninefold.analytics.metrics.together import Replayed, Together, replay
 from ninefold.ground.clock import MINUTE
 from ninefold.model.signal import METRIC, Batch, batch_of
 from ninefold.plugin import Technique

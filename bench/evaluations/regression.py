@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bench.data import DATA
-from ninefold.analytics.regression import Z95, recursive, robust
+from ninefold.analytics.metrics.regression import Z95, recursive, robust
 
 SERIES, POINTS, WARM = 20, 1000, 100
 POINTS_REAL, DRIVERS = 1500, 3

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.data import DATA
-from ninefold.analytics.logs import pattern_keys
+from ninefold.analytics.logs.mining import pattern_keys
 from ninefold.demo.recording import METRICS
 from ninefold.ground.clock import SECOND
 from ninefold.incidents.cause import Case, explain

@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from bench.data import DATA
 from ninefold.analytics import warm
-from ninefold.analytics.baseline import Baseline
-from ninefold.analytics.operations import Operations
-from ninefold.analytics.spans import Spans
+from ninefold.analytics.metrics.baseline import Baseline
+from ninefold.analytics.traces.operations import Operations
+from ninefold.analytics.traces.spans import Spans
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.signal import SPAN, Batch, batch_of
 

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ninefold.analytics import warm
-from ninefold.analytics.masking import Masking
+from ninefold.analytics.logs.masking import Masking
 from ninefold.catalogue.limits import Limits
 from ninefold.catalogue.watch import SourceWatch
 from ninefold.config import Config, WebhookConfig

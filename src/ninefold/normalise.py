@@ -18,8 +18,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ninefold.analytics.logs import pattern_keys
-from ninefold.analytics.masking import Masking
+from ninefold.analytics.logs.masking import Masking
+from ninefold.analytics.logs.mining import pattern_keys
 from ninefold.config import WebhookConfig
 from ninefold.ground.clock import SECOND, iso
 from ninefold.ground.errors import BadData

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ninefold.analytics.baseline import Baseline
+from ninefold.analytics.metrics.baseline import Baseline
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.signal import METRIC, Batch, batch_of
 

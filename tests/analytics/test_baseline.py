@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playing import START, described, events, metric, noise, reasons, stream
 
-from ninefold.analytics import cells as c
 from ninefold.analytics import warm
-from ninefold.analytics.baseline import Baseline, band
-from ninefold.analytics.describing import rate
 from ninefold.analytics.findings import quantity
+from ninefold.analytics.metrics import cells as c
+from ninefold.analytics.metrics.baseline import Baseline, band
+from ninefold.analytics.metrics.describing import rate
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.ground.errors import BadData
 from ninefold.model.signal import batch_of
@@ -225,7 +225,7 @@ def test_the_band_is_bit_equal_however_the_fold_is_cut() -> None:
     for i in range(0, 400, 7):
         part = slice(i, min(i + 7, 400))
         size = part.stop - part.start
-        warm.kernels().fold(
+        warm.loops("metrics.kernel").fold(
             state, weeks, clock, 1, c.settings(), np.zeros(size, np.int32), times[part], values[part], int(times[-1]), bounds[part],
             np.empty((20, 5)), np.empty((20, c.INTEGERS), np.int64),
         )  # fmt: skip
@@ -364,7 +364,7 @@ def test_a_large_number_that_moves_a_little_does_not_stand_still() -> None:
 
 
 def test_many_series_are_kept_in_parts_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ninefold.analytics.baseline._BLOCK", 100)
+    monkeypatch.setattr("ninefold.analytics.metrics.baseline._BLOCK", 100)
     technique, again = Baseline(), Baseline()
     for first in range(0, 350, 50):
         rows = [
@@ -384,14 +384,14 @@ def test_many_series_are_kept_in_parts_of_bounded_size(monkeypatch: pytest.Monke
 
 def test_the_compiler_is_asked_once_by_many_threads() -> None:
     modules: list[object] = []
-    threads = [threading.Thread(target=lambda: modules.append(warm.kernels())) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: modules.append(warm.loops("metrics.kernel"))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(modules) == 8
     assert len(set(map(id, modules))) == 1
-    assert warm.ready.is_set()
+    assert warm.ready("metrics.kernel")
 
 
 @pytest.mark.parametrize(

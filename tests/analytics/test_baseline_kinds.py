@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from playing import START, events, metric, noise, reasons, stream
 
-from ninefold.analytics import cells as c
 from ninefold.analytics import keeping, warm
-from ninefold.analytics.baseline import Baseline, band
+from ninefold.analytics.metrics import cells as c
+from ninefold.analytics.metrics.baseline import Baseline, band
 from ninefold.ground.clock import MINUTE, SECOND
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ninefold.analytics import warm
-from ninefold.analytics.change_points import ChangePoint, change_points, onset
+from ninefold.analytics.metrics.change_points import ChangePoint, change_points, onset
 
 STEP = 900 * 10**9
 BEGIN = 1_700_006_400 * 10**9
@@ -131,7 +131,7 @@ def test_onset_of_a_running_shift(lasts: int) -> None:
 
 def test_pruning_loses_nothing() -> None:
     """The compiled cut costs what the best of all cuts costs, found without pruning."""
-    cut = warm.loops("segmenting").cut
+    cut = warm.loops("metrics.segmenting").cut
     rng = np.random.default_rng(3)
     for trial in range(6):
         n = 60

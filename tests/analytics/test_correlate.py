@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninefold.analytics.correlate import LATE_NS, Correlator
-from ninefold.analytics.groups import Alert, Outcome
+from ninefold.analytics.alerts.correlate import LATE_NS, Correlator
+from ninefold.analytics.alerts.groups import Alert, Outcome
 from ninefold.ground.clock import SECOND
 from ninefold.model.topology import Relation, Topology
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ninefold.analytics.forecast import Forecast, Window, breach, forecast, natural_bounds
+from ninefold.analytics.metrics.forecast import Forecast, Window, breach, forecast, natural_bounds
 
 HOUR = 3600 * 10**9
 BEGIN = 1_700_006_400 * 10**9

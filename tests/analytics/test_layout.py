@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninefold.analytics.layout import LIMIT, draw, layers
+from ninefold.analytics.alerts.layout import LIMIT, draw, layers
 from ninefold.model.topology import Relation, Topology
 
 SHOP = Topology(

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ninefold.analytics import sequences
-from ninefold.analytics.sequences import IDLE, LEARNED, ODD, Model, Odd, Sequences, judged
+from ninefold.analytics.logs import sequences
+from ninefold.analytics.logs.sequences import IDLE, LEARNED, ODD, Model, Odd, Sequences, judged
 from ninefold.ground.clock import MINUTE
 
 CART, PAID, PACKED, SHIPPED, REFUSED = range(5)

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ninefold.analytics.holes import Hole, type_of
-from ninefold.analytics.keys import pattern_keys
-from ninefold.analytics.known import FORGET_DAYS, Known
-from ninefold.analytics.logs import LogTemplates, session_keys
-from ninefold.analytics.templates import Miner
+from ninefold.analytics.logs.holes import Hole, type_of
+from ninefold.analytics.logs.keys import pattern_keys
+from ninefold.analytics.logs.known import FORGET_DAYS, Known
+from ninefold.analytics.logs.mining import LogTemplates, session_keys
+from ninefold.analytics.logs.templates import Miner
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.signal import Batch, batch_of
 

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ninefold.analytics import warm
-from ninefold.analytics.keys import numpy_keys, text_keys
-from ninefold.analytics.logs import LogTemplates, mine, pattern_keys
-from ninefold.analytics.surges import Surges
-from ninefold.analytics.templates import Miner, mask
+from ninefold.analytics.logs.keys import numpy_keys, text_keys
+from ninefold.analytics.logs.mining import LogTemplates, mine, pattern_keys
+from ninefold.analytics.logs.surges import Surges
+from ninefold.analytics.logs.templates import Miner, mask
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.ground.errors import BadData
 from ninefold.model.signal import Batch, batch_of

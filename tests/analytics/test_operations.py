@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ninefold.analytics import shifts, warm
-from ninefold.analytics.critical import KEPT, CriticalPaths, paths_of
-from ninefold.analytics.operations import LIMIT, NAME_LIMIT, Operations
+from ninefold.analytics import warm
+from ninefold.analytics.traces import shifts
+from ninefold.analytics.traces.critical import KEPT, CriticalPaths, paths_of
+from ninefold.analytics.traces.operations import LIMIT, NAME_LIMIT, Operations
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.signal import Batch, batch_of
 
@@ -20,7 +21,7 @@ MS = 1_000_000
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
-    warm.kernels()
+    warm.warm()
 
 
 def span(minute: int, number: int, ms: float, entity: str = "shop", name: str = "GET", **more: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from ninefold.analytics.findings import described
-from ninefold.analytics.gathering import About
-from ninefold.analytics.peers import Peers, group_of
+from ninefold.analytics.metrics.gathering import About
+from ninefold.analytics.metrics.peers import Peers, group_of
 from ninefold.ground.clock import MINUTE
 from ninefold.model.signal import METRIC, Batch, batch_of
 

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ninefold.analytics import ranking, warm
-from ninefold.analytics.baseline import Baseline
-from ninefold.analytics.interest import interest
+from ninefold.analytics import warm
+from ninefold.analytics.metrics import ranking
+from ninefold.analytics.metrics.baseline import Baseline
+from ninefold.analytics.metrics.interest import interest
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.signal import METRIC, Batch, batch_of
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninefold.analytics import regression
-from ninefold.analytics.regressing import LIMIT, Regressions
-from ninefold.analytics.regression import Alarms, Recursive, recursive, robust
+from ninefold.analytics.metrics import regression
+from ninefold.analytics.metrics.regressing import LIMIT, Regressions
+from ninefold.analytics.metrics.regression import Alarms, Recursive, recursive, robust
 from ninefold.ground.clock import SECOND
 from ninefold.model.signal import Batch, batch_of
 

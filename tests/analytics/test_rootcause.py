@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninefold.analytics.deviation import calibrated, deviation, medians, surprise
-from ninefold.analytics.evidence import LOGS, METRICS
-from ninefold.analytics.invocations import SPANS, Evidence, Invocations
-from ninefold.analytics.rootcause import Changed, Ranking, _candidates, rank
+from ninefold.analytics.alerts.deviation import calibrated, deviation, medians, surprise
+from ninefold.analytics.alerts.evidence import LOGS, METRICS
+from ninefold.analytics.alerts.invocations import SPANS, Evidence, Invocations
+from ninefold.analytics.alerts.rootcause import Changed, Ranking, _candidates, rank
 
 CHAIN = ("service:web", "service:cart", "service:db")
 BUCKETS = [*range(-12, 0), 0, 1, 2]

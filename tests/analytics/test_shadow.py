@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ninefold.analytics.shadow import SAMPLE, Shadow, interval
-from ninefold.analytics.steering import fingerprint_of
+from ninefold.analytics.metrics.shadow import SAMPLE, Shadow, interval
+from ninefold.analytics.metrics.steering import fingerprint_of
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.signal import METRIC, Batch, batch_of
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ninefold.analytics import warm
 from ninefold.analytics.minutes import Minutes
-from ninefold.analytics.spans import NAME_LIMIT, Spans
+from ninefold.analytics.traces.spans import NAME_LIMIT, Spans
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.model.entity import series_id
 from ninefold.model.signal import Batch, batch_of

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ninefold.analytics import cells as c
-from ninefold.analytics.baseline import Baseline
 from ninefold.analytics.findings import anomaly
-from ninefold.analytics.steering import LEAST, MOST, WORDS, Steering, experts, fingerprint_of, tuned
+from ninefold.analytics.metrics import cells as c
+from ninefold.analytics.metrics.baseline import Baseline
+from ninefold.analytics.metrics.steering import LEAST, MOST, WORDS, Steering, experts, fingerprint_of, tuned
 from ninefold.ground.clock import MINUTE, SECOND, iso
 from ninefold.ground.errors import BadData
 from ninefold.model.signal import METRIC, Batch, batch_of

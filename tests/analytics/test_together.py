@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from ninefold.analytics.findings import described
-from ninefold.analytics.together import Together
+from ninefold.analytics.metrics.together import Together
 from ninefold.ground.clock import MINUTE
 from ninefold.ground.errors import BadData
 from ninefold.model.signal import METRIC, Batch, batch_of

@@ -202,7 +202,7 @@ def test_a_defect_in_one_analysis_is_said_and_passed_over(tmp_path: Path, store:
     def breaks(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("ninefold.analytics.rootcause.rank", breaks)
+    monkeypatch.setattr("ninefold.analytics.alerts.rootcause.rank", breaks)
     found = explained(room)
     assert (found["verdict"], found["reason"]) == ("undetermined", "the analysis failed (a defect); the log says where")
     assert room.incidents.analyse_due() == 0

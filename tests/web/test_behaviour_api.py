@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from ninefold.analytics.findings import described
-from ninefold.analytics.peers import Peers
-from ninefold.analytics.together import Together
+from ninefold.analytics.metrics.peers import Peers
+from ninefold.analytics.metrics.together import Together
 from ninefold.ground.clock import MINUTE
 from ninefold.model.signal import METRIC, Batch, batch_of
 from ninefold.store.records.access import Tokens, create_token

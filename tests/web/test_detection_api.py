@@ -12,10 +12,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from ninefold.analytics.baseline import Baseline
 from ninefold.analytics.findings import anomaly
-from ninefold.analytics.shadow import Shadow
-from ninefold.analytics.steering import fingerprint_of
+from ninefold.analytics.metrics.baseline import Baseline
+from ninefold.analytics.metrics.shadow import Shadow
+from ninefold.analytics.metrics.steering import fingerprint_of
 from ninefold.ground.clock import MINUTE, now
 from ninefold.model.signal import Batch, batch_of
 from ninefold.store.records.access import Tokens, create_token

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from ninefold.analytics.baseline import Baseline
+from ninefold.analytics.metrics.baseline import Baseline
 from ninefold.ground.clock import MINUTE, SECOND, iso
 from ninefold.model.signal import METRIC, Batch, batch_of
 from ninefold.store.records.access import Tokens, create_token

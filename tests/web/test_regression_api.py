@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from ninefold.analytics.operations import Operations
-from ninefold.analytics.regressing import Regressions
+from ninefold.analytics.metrics.regressing import Regressions
+from ninefold.analytics.traces.operations import Operations
 from ninefold.ground.clock import MINUTE, SECOND, iso
 from ninefold.model.signal import METRIC, TIME, Batch, batch_of
 from ninefold.sources.own import OwnEvents

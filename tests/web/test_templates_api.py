@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from ninefold.analytics.logs import LogTemplates
+from ninefold.analytics.logs.mining import LogTemplates
 from ninefold.ground.clock import MINUTE, SECOND, now
 from ninefold.model.signal import batch_of
 from ninefold.normalise import Normaliser

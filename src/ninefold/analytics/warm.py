@@ -1,4 +1,4 @@
-"""Compiling ahead: builds (or loads from Numba's cache on disk) the kernels, so that no batch waits for a compiler.
+"""Compiling ahead: builds (or loads from Numba's cache on disk) the loops, so that no batch waits for a compiler.
 
 The app calls `warm()` in a thread at start; ``python -m ninefold.analytics.warm`` does it at installation.
 """
@@ -12,33 +12,32 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-ready = threading.Event()
-"""Set once the kernels can be called without compiling."""
+_MODULES = (
+    "tables", "metrics.kernel", "logs.scanning", "traces.joining", "traces.paths",
+    "metrics.jointly", "metrics.segmenting", "metrics.smoothing",
+)  # fmt: skip
+"""Modules of compiled loops, those first that every batch needs."""
 _lock = threading.Lock()
-_LOOPS = ("jointly", "paths", "segmenting", "smoothing")
-
-
-def kernels() -> ModuleType:
-    """The module of compiled kernels; the first call of a process blocks while they are compiled or loaded."""
-    with _lock:
-        if not ready.is_set():
-            _find_cache()
-            import_module("ninefold.analytics.kernel")
-            ready.set()
-    return import_module("ninefold.analytics.kernel")
+_loaded: dict[str, ModuleType] = {}
 
 
 def loops(name: str) -> ModuleType:
-    """A module of compiled loops for questions that are asked now and then; blocks while it is compiled or loaded."""
-    with _lock:
-        _find_cache()
-        return import_module(f"ninefold.analytics.{name}")
+    """A module of compiled loops by its name below `analytics`; the first call of a process blocks while it is compiled or loaded."""
+    if name not in _loaded:
+        with _lock:
+            _find_cache()
+            _loaded[name] = import_module(f"ninefold.analytics.{name}")
+    return _loaded[name]
+
+
+def ready(name: str) -> bool:
+    """Whether `loops` would answer without compiling."""
+    return name in _loaded
 
 
 def warm() -> None:
-    """Compile everything; returns when `ready` is set and the loops are there."""
-    kernels()
-    for name in _LOOPS:
+    """Compile everything; returns when it is there."""
+    for name in _MODULES:
         loops(name)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ninefold.analytics.describing import is_counter, rate
-from ninefold.analytics.forecast import Breach, Forecast, Window, breach, forecast, natural_bounds
+from ninefold.analytics.metrics.describing import is_counter, rate
+from ninefold.analytics.metrics.forecast import Breach, Forecast, Window, breach, forecast, natural_bounds
 from ninefold.foresight.thresholds import Threshold
 from ninefold.ground.clock import SECOND, parse
 from ninefold.plugin import Store

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from ninefold.analytics import rootcause
-from ninefold.analytics.rootcause import Candidate, Changed, Ranking
+from ninefold.analytics.alerts import rootcause
+from ninefold.analytics.alerts.rootcause import Candidate, Changed, Ranking
 from ninefold.ground.clock import SECOND, iso, parse
 from ninefold.incidents.gather import BACK_NS, GUARD_NS, STEP_NS, Gather, Query
 from ninefold.model.severity import severity_of_number

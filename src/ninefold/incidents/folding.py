@@ -10,8 +10,8 @@ from sqlalchemy import Insert, Table, bindparam, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from ninefold.analytics.correlate import Correlator
-from ninefold.analytics.groups import Alert, Decision, Group, Member, Outcome
+from ninefold.analytics.alerts.correlate import Correlator
+from ninefold.analytics.alerts.groups import Alert, Decision, Group, Member, Outcome
 from ninefold.incidents.intake import Row
 from ninefold.incidents.ledger import Pages
 from ninefold.model.topology import Relation, Topology

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ninefold.analytics.evidence import LOGS, METRICS
-from ninefold.analytics.invocations import SPANS
-from ninefold.analytics.templates import Miner
+from ninefold.analytics.alerts.evidence import LOGS, METRICS
+from ninefold.analytics.alerts.invocations import SPANS
+from ninefold.analytics.logs.templates import Miner
 from ninefold.ground.clock import SECOND
 
 Query = Callable[[str, Mapping[str, Any] | None], pa.Table]

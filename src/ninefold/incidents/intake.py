@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ninefold.analytics.groups import Alert
+from ninefold.analytics.alerts.groups import Alert
 from ninefold.ground.clock import iso
 from ninefold.model.signal import Batch
 from ninefold.model.topology import Relation

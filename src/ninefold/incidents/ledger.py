@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from ninefold.analytics.groups import Considered, Decision
+from ninefold.analytics.alerts.groups import Considered, Decision
 from ninefold.ground.clock import iso, now
 from ninefold.incidents.intake import Row
 from ninefold.store.records.base import Outbox, write_many

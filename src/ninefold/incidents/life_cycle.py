@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from ninefold.analytics.correlate import Correlator
+from ninefold.analytics.alerts.correlate import Correlator
 from ninefold.config import CorrelationConfig
 from ninefold.ground.clock import SECOND, now
 from ninefold.ground.errors import Conflict, NinefoldError, NotFound, Refused

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.orm import Session
 
-from ninefold.analytics import layout
+from ninefold.analytics.alerts import layout
 from ninefold.ground.clock import SECOND, iso
 from ninefold.ground.errors import NotFound
 from ninefold.model.severity import SEVERITIES

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from ninefold.analytics import change_points as analysis
-from ninefold.analytics.describing import is_counter, rate
+from ninefold.analytics.metrics import change_points as analysis
+from ninefold.analytics.metrics.describing import is_counter, rate
 from ninefold.ground.clock import iso, now
 from ninefold.store.points import read
 from ninefold.web.api.series import lookup, time_of

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from ninefold.analytics.steering import SCOPES, WORDS, covers, experts
+from ninefold.analytics.metrics.steering import SCOPES, WORDS, covers, experts
 from ninefold.app import App
 from ninefold.ground.clock import iso, now
 from ninefold.ground.errors import BadData, NotFound

@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from ninefold.analytics.baseline import Baseline
-from ninefold.analytics.cells import SPIKE
-from ninefold.analytics.describing import About, describe, deviating, is_counter
-from ninefold.analytics.ranking import Standing
+from ninefold.analytics.metrics.baseline import Baseline
+from ninefold.analytics.metrics.cells import SPIKE
+from ninefold.analytics.metrics.describing import About, describe, deviating, is_counter
+from ninefold.analytics.metrics.ranking import Standing
 from ninefold.ground.clock import iso
 from ninefold.web.auth import Viewer
 from ninefold.web.state import TheApp

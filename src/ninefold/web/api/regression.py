@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ninefold.analytics import regression as analysis
-from ninefold.analytics.describing import is_counter, rate
-from ninefold.analytics.regressing import LIMIT
+from ninefold.analytics.metrics import regression as analysis
+from ninefold.analytics.metrics.describing import is_counter, rate
+from ninefold.analytics.metrics.regressing import LIMIT
 from ninefold.ground.clock import SECOND, iso, now
 from ninefold.ground.errors import BadData, Conflict, NotFound
 from ninefold.plugin import Store

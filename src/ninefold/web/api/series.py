@@ -8,8 +8,8 @@ import numpy as np
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from ninefold.analytics.baseline import Finding, band
-from ninefold.analytics.describing import is_counter, rate
+from ninefold.analytics.metrics.baseline import Finding, band
+from ninefold.analytics.metrics.describing import is_counter, rate
 from ninefold.ground.clock import SECOND, iso, parse
 from ninefold.ground.errors import BadData, NotFound
 from ninefold.plugin import Store

@@ -1,0 +1,1 @@
+"""Alerts: which belong together, and what caused them."""

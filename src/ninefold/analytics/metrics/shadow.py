@@ -1,0 +1,206 @@
+"""A candidate beside the current detection: other settings on a sample of the series, compared on what both would have said.
+
+While a candidate is set, two fresh baselines hear every 16th series by its id (ids are hashes): one with the current settings, one with
+the candidate's. Starting both afresh compares like with like, at the cost of an eighth of the current one. Nothing the shadow finds is an
+alarm; it answers when asked. Rates have exact Poisson intervals (Garwood 1936); the difference is a binomial test of who raised the
+alarms that only one of them raised (a sign test), for that is what the two disagree about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.stats import binomtest, chi2
+
+from ninefold.analytics import keeping
+from ninefold.analytics.metrics import cells as c
+from ninefold.analytics.metrics.baseline import Baseline
+from ninefold.analytics.metrics.steering import tuned
+from ninefold.ground.clock import MINUTE, SECOND, parse
+from ninefold.ground.errors import BadData
+from ninefold.model.signal import Batch
+
+_VERSION = 1
+SAMPLE = 16
+"""One series in so many is compared."""
+_NEAR = 30 * MINUTE
+"""Alarms of both about one series that overlap, or lie no further apart, are the same."""
+_MOST = 20_000
+_WEEK = 7 * 86_400 * SECOND
+_SIDES = ("current", "candidate_side")
+
+
+@dataclass(slots=True)
+class Alarm:
+    """One episode that a side would have announced; `until` is 0 while it lasts."""
+
+    series: str
+    fingerprint: str
+    told: int
+    since: int
+    until: int
+    high: bool
+
+
+class Shadow:
+    """The technique; off (and free) until a `setting` event sets a candidate."""
+
+    name: ClassVar[str] = "shadow"
+    signals: ClassVar[frozenset[str]] = frozenset({"metric", "series", "event"})
+
+    def __init__(self) -> None:
+        self.candidate: dict[str, float] = {}
+        self._current: dict[str, float] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sides: list[Baseline] = []
+        self._alarms: tuple[list[Alarm], list[Alarm]] = ([], [])
+        self._verdicts: dict[str, str] = {}
+        self._begun = self._now = 0
+        if self.candidate:
+            base = c.tuned(c.settings(), self._current)
+            self._sides = [Baseline(base), Baseline(c.tuned(base, self.candidate))]
+
+    def process(self, batch: Batch) -> list[Batch]:
+        """Hear the sample, settings and verdicts; nothing is put out."""
+        if batch.signal == "event":
+            self._events(batch)
+        elif self._sides:
+            rows = batch.rows.filter(pa.array(batch.rows.column("series").to_numpy(zero_copy_only=False) % np.uint64(SAMPLE) == 0))
+            self._begun, self._now = self._begun or batch.received, max(self._now, batch.received)
+            if rows.num_rows:
+                self._compare(Batch(batch.signal, batch.source, batch.received, rows))
+        return []
+
+    def _compare(self, batch: Batch) -> None:
+        for side, alarms in zip(self._sides, self._alarms, strict=True):
+            for found in side.process(batch):
+                rows = found.rows.set_column(found.rows.schema.get_field_index("time"), "time", found.rows.column("time").cast(pa.int64()))
+                for row in rows.drop_columns(["received"]).to_pylist(maps_as_pydicts="lossy"):
+                    self._note(alarms, row)
+
+    def _note(self, alarms: list[Alarm], row: dict[str, Any]) -> None:
+        series, time = row["attributes"]["series"], row["time"]
+        if row["status"] == "firing":
+            since = parse(row["attributes"]["since"])
+            alarms.append(Alarm(series, row["fingerprint"], time, since, 0, row["severity"] == "high"))
+            del alarms[:-_MOST]
+            return
+        last = next((alarm for alarm in reversed(alarms) if alarm.series == series), None)
+        if last is not None and not last.until:
+            last.until, last.high = time, last.high or row["severity"] == "high"
+
+    def _events(self, batch: Batch) -> None:
+        if batch.source.partition(".")[0] != "ninefold":
+            return
+        rows = batch.rows.filter(pc.is_in(batch.rows.column("kind"), pa.array(["setting", "verdict", "incident"])))
+        for said in (dict(pairs) for pairs in rows.column("attributes").to_pylist()):
+            if "detection" in said:
+                self._set(said)
+            for mark in said.get("fingerprint", "").split() + said.get("fingerprints", "").split():
+                word = said.get("verdict") or said.get("feedback")
+                if self._sides and word:
+                    self._verdicts[mark] = word
+        if len(self._verdicts) > _MOST:
+            self._verdicts = dict(list(self._verdicts.items())[-_MOST:])
+
+    def _set(self, said: dict[str, str]) -> None:
+        try:
+            wanted = tuned({name: float(said[name]) for name in said if name in ("sure", "alone", "fatigue", "rest")})
+        except (BadData, ValueError):
+            return
+        if said["detection"] == "shadow":
+            self.candidate = wanted
+        elif said["detection"] == "settings":
+            self._current, self.candidate = wanted, {}
+        else:
+            return
+        self._reset()
+
+    def comparison(self) -> dict[str, Any] | None:
+        """What both would have said so far; None without a candidate. Rates are alarms a series-week with 95 % intervals."""
+        if not self._sides:
+            return None
+        weeks = len(self._sides[0]) * max(self._now - self._begun, 0) / _WEEK
+        ours, theirs = self._alarms
+        pairs = _pairs(ours, theirs)
+        matched, found = {i for i, _ in pairs}, {j for _, j in pairs}
+        only = (sum(i not in matched for i in range(len(ours))), sum(j not in found for j in range(len(theirs))))
+        leads = [ours[i].told - theirs[j].told for i, j in pairs]
+        return {
+            "candidate": dict(self.candidate), "since": self._begun, "series": len(self._sides[0]), "series_weeks": weeks,
+            "both": len(pairs), "only_current": only[0], "only_candidate": only[1],
+            "earlier": sum(lead > 0 for lead in leads), "later": sum(lead < 0 for lead in leads),
+            "pages_saved": sum(a.high for i, a in enumerate(ours) if i not in matched),
+            "pages_added": sum(a.high for j, a in enumerate(theirs) if j not in found),
+            "chance": float(binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0,
+        } | {name: self._side(alarms, weeks) for name, alarms in zip(_SIDES, self._alarms, strict=True)}  # fmt: skip
+
+    def _side(self, alarms: list[Alarm], weeks: float) -> dict[str, Any]:
+        words = [self._verdicts.get(mark, "") for mark in {alarm.fingerprint for alarm in alarms}]
+        noise = words.count("noise") + words.count("expected")
+        low, high = interval(len(alarms))
+        return {
+            "alarms": len(alarms), "rate": len(alarms) / weeks if weeks else None, "low": low / weeks if weeks else None,
+            "high": high / weeks if weeks else None, "useful": words.count("useful"), "noise": noise,
+        }  # fmt: skip
+
+    def snapshot(self) -> bytes:
+        """All state."""
+        alarms = [[asdict(alarm) for alarm in side] for side in self._alarms]
+        texts = {
+            "candidate": self.candidate, "current": self._current, "verdicts": self._verdicts, "alarms": alarms,
+            "clock": [self._begun, self._now],
+        }  # fmt: skip
+        sides = [np.frombuffer(side.snapshot(), np.uint8) for side in self._sides]
+        return keeping.pack(self.name, _VERSION, texts, **dict(zip(_SIDES, sides, strict=False)))
+
+    def restore(self, state: bytes) -> None:
+        """Take over a snapshot; empty bytes start afresh.
+
+        Raises:
+            BadData: it is of another version.
+        """
+        self.candidate, self._current = {}, {}
+        self._reset()
+        if not state:
+            return
+        texts, arrays = keeping.unpack(self.name, _VERSION, state)
+        self.candidate, self._current = texts["candidate"], texts["current"]
+        self._reset()
+        self._verdicts, (self._begun, self._now) = texts["verdicts"], texts["clock"]
+        ours, theirs = ([Alarm(**alarm) for alarm in side] for side in texts["alarms"])
+        self._alarms = (ours, theirs)
+        for side, name in zip(self._sides, _SIDES, strict=False):
+            side.restore(arrays[name].tobytes())
+
+
+def interval(count: int) -> tuple[float, float]:
+    """The exact 95 % interval of the mean of a Poisson count (Garwood 1936, Biometrika 28, doi:10.1093/biomet/28.3-4.437)."""
+    low = chi2.ppf(0.025, 2 * count) / 2 if count else 0.0
+    return float(low), float(chi2.ppf(0.975, 2 * count + 2) / 2)
+
+
+def _pairs(ours: list[Alarm], theirs: list[Alarm]) -> list[tuple[int, int]]:
+    """Alarms of both sides that are the same, each used once, in order of time."""
+    by_series: dict[str, list[int]] = {}
+    for j, alarm in enumerate(theirs):
+        by_series.setdefault(alarm.series, []).append(j)
+    found = []
+    for i, alarm in enumerate(ours):
+        free = by_series.get(alarm.series, [])
+        match = next((j for j in free if _same(alarm, theirs[j])), None)
+        if match is not None:
+            free.remove(match)
+            found.append((i, match))
+    return found
+
+
+def _same(a: Alarm, b: Alarm) -> bool:
+    first, second = (a, b) if a.told <= b.told else (b, a)
+    return second.told - max(first.told, first.until or first.told) <= _NEAR or (not first.until and second.told - first.told <= 48 * _NEAR)

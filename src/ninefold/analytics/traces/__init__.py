@@ -1,0 +1,1 @@
+"""Traces: topology, operations and their rate, errors and duration, critical paths."""
