@@ -417,6 +417,9 @@ def points(key: str, start: float, end: float, wanted: int, trouble: tuple[float
                 "kind": "anomaly",
                 "severity": "critical",
                 "text": f"{name} left its expected band",
+                "horizon": "12",
+                "expected": 180.0,
+                "demoted": False,
             }
         ],
         "changes": [{"time": rfc(moment(trouble[0] - 240, UTC)), "title": "deploy 2026.11.3 of payment-gateway"}],

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.real
 def test_an_anomaly_says_why_and_takes_a_verdict(serve: Serve, visit: Open) -> None:
     server = serve()
     page = visit(server)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Incidents")
     page.keyboard.press("g")
     page.keyboard.press("a")
     expect(page).to_have_url(re.compile("/anomalies$"))
