@@ -20,6 +20,7 @@ from ninefold.store.records.incidents import (
     ACKNOWLEDGED,
     OPEN,
     RESOLVED,
+    SUPPRESSED,
     AlertState,
     Incident,
     IncidentEvent,
@@ -55,24 +56,31 @@ def known(session: Session, ids: Sequence[str]) -> set[str]:
 
 def write_alerts(session: Session, rows: Mapping[str, Row], decisions: Iterable[Decision]) -> None:
     """Count every alert event in its alert's state; the newest event decides the status. `rows` are the new events by id."""
+    told = [(rows[d.alert.id], d.alert.rule, d.group.number if d.group else None) for d in decisions if d.alert.id in rows]
+    _write_states(session, [(row, rule, row.status, number) for row, rule, number in told])
+
+
+def write_hidden(session: Session, rows: Iterable[Row]) -> None:
+    """Note alerts that mutes hide: they are `suppressed`."""
+    _write_states(session, [(row, row.alert().rule, SUPPRESSED, None) for row in rows])
+
+
+def _write_states(session: Session, told: Iterable[tuple[Row, str, str, int | None]]) -> None:
     states: dict[str, dict[str, Any]] = {}
-    for decision in decisions:
-        alert, number = decision.alert, decision.group.number if decision.group else None
-        row = rows.get(alert.id)
-        if row is None:
-            continue
-        state = states.get(alert.fingerprint)
+    for row, rule, status, number in told:
+        fingerprint = row.fingerprint or row.id
+        state = states.get(fingerprint)
         if state is None:
-            state = states[alert.fingerprint] = {
-                "fingerprint": alert.fingerprint, "entity": row.entity, "kind": row.kind, "rule": alert.rule, "title": row.title,
-                "severity": row.severity, "status": row.status, "first": row.time, "last": row.time, "count": 0,
+            state = states[fingerprint] = {
+                "fingerprint": fingerprint, "entity": row.entity, "kind": row.kind, "rule": rule, "title": row.title,
+                "severity": row.severity, "status": status, "first": row.time, "last": row.time, "count": 0,
                 "incident": number, "last_event": row.id, "heard": 0,
             }  # fmt: skip
         state["count"] += 1
         state["heard"] = max(state["heard"], row.received)
         state["first"] = min(state["first"], row.time)
         if row.time >= state["last"]:
-            state.update(status=row.status, severity=row.severity, title=row.title, last=row.time, last_event=row.id)
+            state.update(status=status, severity=row.severity, title=row.title, last=row.time, last_event=row.id)
             state["incident"] = number or state["incident"]
     if states:
         write_many(session, _keep_alerts(session.get_bind().dialect.name), list(states.values()))

@@ -23,6 +23,7 @@ from ninefold.ground.meter import Meter
 from ninefold.incidents import cause, folding, intake
 from ninefold.incidents.intake import Row
 from ninefold.incidents.ledger import Pages
+from ninefold.incidents.mutes import Mutes
 from ninefold.model.signal import Batch
 from ninefold.model.topology import Topology
 from ninefold.plugin import Store
@@ -70,6 +71,7 @@ class Incidents:
         self._records, self._store, self._config, self._store_position = records, store, config, store_position
         self._lock = threading.RLock()
         self._correlator: Correlator | None = None
+        self.mutes = Mutes(records)
         self._received = self._ticked = 0
         self._settled: dict[int, int] = {}
         self._analysed: dict[int, float] = {}
@@ -90,6 +92,7 @@ class Incidents:
                     self._take(session, correlator, batches, position)
             except BaseException:
                 self._correlator = None  # memory is ahead of the records now: read them again
+                self.mutes.forget()
                 raise
             self._received = max([self._received, *(batch.received for batch in batches)])
 
@@ -111,6 +114,23 @@ class Incidents:
             ]
             if finished or quiet:
                 self._close(correlator, finished, quiet)
+            if self.mutes.due(watermark):
+                self._unhide(correlator, watermark)
+
+    def _unhide(self, correlator: Correlator, at: int) -> None:
+        """Take in what mutes hid until now."""
+        pages = Pages()
+        try:
+            with self._records.session() as session:
+                rows = self.mutes.release(session, at, pages)
+                if rows:
+                    reader = session.get(Position, READER)
+                    self._fold(session, correlator, rows, reader.position if reader else 0, pages)
+                pages.write(session)
+        except BaseException:
+            self._correlator = None
+            self.mutes.forget()
+            raise
 
     def _close(self, correlator: Correlator, finished: set[int], quiet: Sequence[int]) -> None:
         pages = Pages()
@@ -185,8 +205,13 @@ class Incidents:
         return relations
 
     def _take_alerts(self, session: Session, correlator: Correlator, rows: Sequence[Row], position: int, pages: Pages) -> None:
-        if not rows:
-            return
+        shown = self.mutes.hide(session, rows, correlator.holds, pages)
+        if len(shown) < len(rows):
+            self._alerts.add(len(rows) - len(shown), verdict="muted")
+        if shown:
+            self._fold(session, correlator, shown, position, pages)
+
+    def _fold(self, session: Session, correlator: Correlator, rows: Sequence[Row], position: int, pages: Pages) -> None:
         outcome = correlator.feed(row.alert() for row in rows)
         by_id = {row.id: row for row in rows}
         verdicts: dict[str, int] = {}

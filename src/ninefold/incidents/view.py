@@ -193,14 +193,15 @@ def timeline(session: Session, incident: Incident) -> list[Json]:
 def decisions(session: Session, incident: Incident) -> list[Json]:
     """Every decision behind an incident, with its reason: how its events were read and recognised, and where they were put."""
     rows = session.scalars(select(Ledger).where(Ledger.incident == incident.id).order_by(Ledger.time, Ledger.id).limit(_DECISIONS))
-    items = [(row.time, _STEPS.index(row.step) if row.step in _STEPS else len(_STEPS), _decision(row)) for row in rows]
+    items = [(row.time, _STEPS.index(row.step) if row.step in _STEPS else len(_STEPS), decision(row)) for row in rows]
     events = select(IncidentEvent).where(IncidentEvent.incident == incident.id, IncidentEvent.role == "alert").order_by(IncidentEvent.time)
     for event in session.scalars(events.limit(_EXPLAINED)):
         items += [(event.time, place, item) for place, item in enumerate(_read(event.event))]
     return [item for _, _, item in sorted(items, key=lambda entry: entry[:2])]
 
 
-def _decision(row: Ledger) -> Json:
+def decision(row: Ledger) -> Json:
+    """One decision in the API's form."""
     return {"time": iso(row.time), "step": row.step, "text": row.text, "detail": {"event": row.event_id, **row.detail}}
 
 

@@ -27,12 +27,15 @@ from ninefold.ground.log import get
 from ninefold.store.records.base import Audit
 from ninefold.web import problems
 from ninefold.web.api import (
+    alertmanager,
+    alerts,
     behaviour,
     change_points,
     detection,
     forecasts,
     incidents,
     interesting,
+    mutes,
     operations,
     prometheus,
     query,
@@ -56,6 +59,8 @@ _SECURITY = {
 }
 _NOUNS = (
     incidents,
+    alerts,
+    mutes,
     workflows,
     series,
     behaviour,
@@ -103,6 +108,7 @@ def build(app: App) -> FastAPI:
     receivers = Receivers(app)
     api.router.routes.extend(receivers.routes())
     api.router.routes.extend(prometheus.routes())
+    api.router.routes.extend(alertmanager.routes())
 
     async def live_socket(socket_: WebSocket) -> None:
         authenticate(socket_, "viewer")

@@ -95,6 +95,10 @@ class Correlator:
         """The open group of this number."""
         return self._groups.get(number)
 
+    def holds(self, fingerprint: str) -> bool:
+        """Whether an alert is in an open group."""
+        return fingerprint in self._where
+
     def feed(self, alerts: Iterable[Alert]) -> Outcome:
         """Decide on alerts that arrived together, in any order."""
         outcome = Outcome()

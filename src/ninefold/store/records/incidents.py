@@ -16,6 +16,8 @@ from ninefold.store.records.base import Base, BigId
 
 OPEN, ACKNOWLEDGED, RESOLVED = "open", "acknowledged", "resolved"
 STATUSES = (OPEN, ACKNOWLEDGED, RESOLVED)
+SUPPRESSED = "suppressed"
+"""The status of an alert that mutes hide."""
 
 
 def incident_key(number: int) -> str:
@@ -107,7 +109,7 @@ class AlertState(Base):
     last_event: Mapped[str] = mapped_column(String)
     heard: Mapped[int] = mapped_column(default=0)
     """When it was last told, by the clock of receipt; a firing alert is told again and again in the same event."""
-    __table_args__ = (Index("alert_state_incident", "incident", "status"),)
+    __table_args__ = (Index("alert_state_incident", "incident", "status"), Index("alert_state_status", "status", "last"))
 
 
 class IncidentEvent(Base):

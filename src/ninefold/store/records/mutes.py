@@ -1,0 +1,46 @@
+"""What is muted, by whom and until when, and the alerts that are hidden by it. Times are ns since the epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ninefold.ground.clock import now
+from ninefold.store.records.base import Base
+
+
+class Mute(Base):
+    """A silence (once, from `starts` to `ends`) or, with an `rrule`, a maintenance that recurs between them."""
+
+    __tablename__ = "mute"
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    matchers: Mapped[list[Any]]
+    """Objects with name, op and value; all must hold."""
+    starts: Mapped[int]
+    ends: Mapped[int] = mapped_column(index=True)
+    rrule: Mapped[str] = mapped_column(Text, default="")
+    """RFC 5545; the first occurrence begins at `starts`, by the wall clock of `timezone`."""
+    duration_s: Mapped[int] = mapped_column(default=0)
+    timezone: Mapped[str] = mapped_column(String, default="UTC")
+    owner: Mapped[str] = mapped_column(String)
+    reason: Mapped[str] = mapped_column(Text)
+    created: Mapped[int] = mapped_column(default=now)
+    changed: Mapped[int] = mapped_column(default=now)
+
+
+class HiddenAlert(Base):
+    """An alert that fires and is in no incident, because mutes hide it."""
+
+    __tablename__ = "hidden_alert"
+    fingerprint: Mapped[str] = mapped_column(String, primary_key=True)
+    mutes: Mapped[list[Any]]
+    """Their ids."""
+    event_id: Mapped[str] = mapped_column(String)
+    since: Mapped[int]
+    """When it was first told while muted, by the clock of receipt, as is `heard`."""
+    heard: Mapped[int]
+    row: Mapped[dict[str, Any]]
+    """The event as the incident room reads it."""
+    __table_args__ = (Index("hidden_alert_event", "event_id"),)
