@@ -7,11 +7,13 @@ import { startClock } from './core/clock'
 import { startKeys } from './core/keys'
 import { startLive } from './core/live'
 import { go, path, startRouter } from './core/router'
+import { AlertsPage } from './pages/alerts'
 import { AnomaliesPage } from './pages/anomalies'
 import { ExplorePage } from './pages/explore'
 import { IncidentPage } from './pages/incident'
 import { IncidentsPage } from './pages/incidents'
 import { LoginPage } from './pages/login'
+import { MutesPage } from './pages/mutes'
 import { QueryPage } from './pages/query'
 import { RoadmapPage } from './pages/roadmap'
 import { SourcePage } from './pages/source'
@@ -32,6 +34,7 @@ import './style/views.css'
 import './style/sources.css'
 import './style/connect.css'
 import './style/anomalies.css'
+import './style/alerts.css'
 
 function Home() {
   useEffect(() => go('/incidents', true), [])
@@ -55,6 +58,10 @@ function View() {
       return <Home />
     case 'incidents':
       return name ? <IncidentPage key={name} id={name} tab={tab} /> : <IncidentsPage />
+    case 'alerts':
+      return <AlertsPage />
+    case 'mutes':
+      return <MutesPage />
     case 'anomalies':
       return <AnomaliesPage tab={name} />
     case 'explore':

@@ -14,6 +14,7 @@ from typing import Any
 
 import fake_anomalies
 import fake_incidents
+import fake_mutes
 import fake_rest
 import fake_sources
 import uvicorn
@@ -130,13 +131,14 @@ class FakeServer:
             "approvals": self._approvals,
             "roadmap": self._roadmap,
             "me": self._me,
-            **{path: self._canned(answer) for path, answer in fake_anomalies.answers(self.now).items()},
+            **{path: self._canned(answer) for path, answer in (fake_anomalies.answers(self.now) | fake_mutes.answers(self.now)).items()},
         }
         post = {
             "sources/{name:path}/mapping/preview": self._preview, "sources/{name:path}/mapping/replay": self._reread,
             "source-kinds/{kind}/check": self._check,
             "incidents/{id}/{action}": self._act, "quarantine/replay": self._replay, "workflows/{name}/run": self._start_run,
             "workflows/stop": self._stop, "runs/{id}/cancel": self._cancel, "approvals/{id}": self._decide, "query": self._query,
+            "mutes": self._noted, "mutes/preview": lambda *_: JSONResponse(fake_mutes.preview(self.now)),
             "anomalies/{id}/verdict": self._noted, "detection/learned/{id}/undo": self._noted, "detection/shadow/promote": self._noted,
         }  # fmt: skip
         routes: list[Route | WebSocketRoute] = [Route(f"{api}/session", self._session, methods=["POST", "DELETE"])]
@@ -145,6 +147,7 @@ class FakeServer:
         routes += [Route(f"{api}/sources/{{name:path}}/mapping", self._guarded(self._save_mapping), methods=["PUT"])]
         routes += [Route(f"{api}/detection/sensitivity", self._guarded(self._noted), methods=["PUT"])]
         routes += [Route(f"{api}/workflows/stop", self._guarded(self._lift), methods=["DELETE"])]
+        routes += [Route(f"{api}/mutes/{{id}}", self._guarded(lambda _: JSONResponse({})), methods=["DELETE"])]
         routes += [WebSocketRoute(f"{api}/live", self._live), Route("/{path:path}", self._page)]
         return Starlette(routes=routes)
 

@@ -16,6 +16,8 @@ import { attempt } from './toast'
 /** Every page one can go to, with its key after `g`. */
 export const PLACES = [
   { key: 'i', href: '/incidents', name: 'Incidents', also: [] },
+  { key: 'l', href: '/alerts', name: 'Alerts', also: [] },
+  { key: 'm', href: '/mutes', name: 'Mutes', also: [] },
   { key: 'a', href: '/anomalies', name: 'Anomalies', also: [] },
   { key: 'e', href: '/explore', name: 'Explore', also: [] },
   { key: 'w', href: '/workflows', name: 'Workflows', also: ['/runs'] },

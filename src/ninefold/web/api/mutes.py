@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from ninefold.ground.clock import MINUTE, iso, now, parse
 from ninefold.ground.errors import BadData
@@ -20,7 +21,7 @@ from ninefold.web.state import TheApp
 
 router = APIRouter(tags=["mutes"])
 Json = dict[str, Any]
-_EXAMPLES = 20
+_EXAMPLES, _LISTED = 20, 5000
 
 
 class Condition(BaseModel):
@@ -59,10 +60,14 @@ def mutes(
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> Json:
     """Mutes, those first that hold now, with what each hides now."""
-    at = now()
     with app.records.reading() as session:
-        found = session.scalars(select(Mute).order_by(Mute.ends.desc(), Mute.id).limit(5000)).all()
-        aside = session.scalars(select(HiddenAlert)).all()
+        return listed(session, now(), state, limit)
+
+
+def listed(session: Session, at: int, state: str, limit: int) -> Json:
+    """Mutes by their state at a time (ns) in the API's form."""
+    found = session.scalars(select(Mute).order_by(Mute.ends.desc(), Mute.id).limit(_LISTED)).all()
+    aside = session.scalars(select(HiddenAlert)).all()
     hides: dict[str, list[HiddenAlert]] = {}
     for each in aside:
         for key in each.mutes:
