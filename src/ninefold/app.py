@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import json
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from ninefold.analytics import warm
@@ -59,6 +61,8 @@ _FORGET_EVERY_S = 3600.0
 _TRAFFIC = "traffic"
 _ADMITTED_HERE = 1024
 """Up to so many rows pass the limits on the event loop, in well below a millisecond; more do in a thread of their own."""
+_TOPICS = {"anomaly": "detection", "observation": "detection", "verdict": "detection", "setting": "detection", "forecast": "forecast"}
+"""What tabs look at again when an event of this kind came."""
 _HEALTHY_S = 10.0
 """A component that failed counts as well again after this long."""
 
@@ -72,6 +76,7 @@ class App:
     Attributes:
         config, meter, journal, store, records, tokens, normaliser, incidents, workflows, connectors, sources, traffic, watch, stewardship,
         limits, foresight.
+        moved: how often events came that change what a topic of the live view shows.
 
     Raises:
         ConfigError: on entering, when a part refuses its configuration.
@@ -82,6 +87,7 @@ class App:
         self.config = config
         self.meter = Meter()
         self.traffic = Traffic()
+        self.moved: Counter[str] = Counter()
         self.normaliser = Normaliser(
             config.webhooks, Masking(config.logs.mask, addresses=config.logs.mask_addresses, patterns=config.logs.mask_patterns)
         )
@@ -201,7 +207,7 @@ class App:
             EventFollower(
                 self.journal,
                 normalise,
-                self.incidents.consume,
+                self._consume,
                 lambda: self._position("incidents"),
                 lambda: self.incidents.tick(self.runner.watermark),
                 self.meter,
@@ -223,6 +229,12 @@ class App:
         self._supervise("upkeep", self._upkeep.run)
         self._supervise("stewardship", self.stewardship.run)
         self._supervise("source facts", self.stewardship.keep)
+
+    def _consume(self, batches: Sequence[Batch], position: int) -> None:
+        self.incidents.consume(batches, position)
+        for batch in batches:
+            kinds = pc.unique(batch.rows.column("kind")).to_pylist() if batch.signal == "event" else []
+            self.moved.update({_TOPICS[kind] for kind in kinds if kind in _TOPICS})
 
     def _drain(self) -> None:
         for follower in self._followers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +38,7 @@ def tokens(records: Records) -> dict[str, str]:
 
 @pytest.fixture
 def http(records: Records) -> Iterator[TestClient]:
-    app: Any = SimpleNamespace(records=records, tokens=Tokens(records), sources=[], config=Config(), meter=Meter())
+    app: Any = SimpleNamespace(records=records, tokens=Tokens(records), sources=[], config=Config(), meter=Meter(), moved=Counter())
     with TestClient(build(app)) as client:
         yield client
 
@@ -77,6 +78,23 @@ def test_sources_move_without_anybody_changing_them(http: TestClient, tokens: di
         tab.receive_json()
         for _ in range(2):
             assert [row["topic"] for row in tab.receive_json()["changes"]] == ["source"]
+
+
+def test_findings_and_forecasts_are_told_once_when_they_came(
+    http: TestClient, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_MOVED_EVERY_S", 0.0)
+    moved: Counter[str] = http.app.state.ninefold.moved  # type: ignore[attr-defined]
+    with http.websocket_connect("/api/v1/live", headers=bearer(tokens["viewer"])) as socket:
+        socket.receive_json()
+        moved["detection"] += 3
+        topics: list[str] = []
+        while "detection" not in topics:
+            topics += [row["topic"] for row in socket.receive_json().get("changes", [])]
+        moved["forecast"] += 1
+        while "forecast" not in topics:
+            topics += [row["topic"] for row in socket.receive_json().get("changes", [])]
+    assert topics.count("detection") == 1
 
 
 def test_an_error_of_the_records_ends_no_updates(

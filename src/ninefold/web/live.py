@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -21,6 +22,8 @@ _POLL_S = 0.1
 _PAUSE_S = 1.0
 _SOURCES_EVERY_S = 5.0
 """Sources move with every batch, which is no change of the records: tabs look at them again this often."""
+_MOVED_EVERY_S = 1.0
+"""Findings and forecasts are events, which come in storms: tabs look at them again no more often."""
 _QUEUE = 256
 _TOO_SLOW = 1013
 _TOKEN_ENDED = 4401
@@ -45,7 +48,8 @@ class Live:
         self._tabs: set[_Tab] = set()
         self._after: int | None = None
         """The last change told; None while nobody listens."""
-        self._sources_due = 0.0
+        self._sources_due = self._moved_due = 0.0
+        self._moved: dict[str, int] = {}
 
     async def run(self) -> None:
         """Broadcast until cancelled; reads nothing while nobody listens."""
@@ -89,7 +93,11 @@ class Live:
         rows = [{"topic": c.topic, "kind": c.kind, "key": c.key, "data": c.data, "time": iso(c.time)} for c in changes]
         if time.monotonic() >= self._sources_due:
             self._sources_due = time.monotonic() + _SOURCES_EVERY_S
-            rows.append({"topic": "source", "kind": "moved", "key": "", "data": {}, "time": iso(now())})
+            rows.append(_moved("source"))
+        if time.monotonic() >= self._moved_due:
+            self._moved_due, moved = time.monotonic() + _MOVED_EVERY_S, dict(self._app.moved)
+            rows += [_moved(topic) for topic in moved if moved[topic] != self._moved.get(topic)]
+            self._moved = moved
         if rows:
             message = orjson.dumps({"changes": rows, "time": iso(now())})
             for tab in list(self._tabs):
@@ -117,3 +125,8 @@ class Live:
         while not tab.queue.empty():
             tab.queue.get_nowait()
         tab.queue.put_nowait(code)
+
+
+def _moved(topic: str) -> dict[str, Any]:
+    """Something of a topic is no longer as it was; which, only a look at it tells."""
+    return {"topic": topic, "kind": "moved", "key": "", "data": {}, "time": iso(now())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -10,10 +11,11 @@ from pydantic import BaseModel, Field
 
 from ninefold.analytics.metrics.steering import SCOPES, WORDS, covers, experts
 from ninefold.app import App
-from ninefold.ground.clock import iso, now
-from ninefold.ground.errors import BadData, NotFound
+from ninefold.ground.clock import MINUTE, iso, now
+from ninefold.ground.errors import BadData, Conflict, NotFound
 from ninefold.model.signal import batch_of, event_id
-from ninefold.web.auth import Operator, Viewer
+from ninefold.store.records.base import Audit
+from ninefold.web.auth import AUDITED, Operator, Viewer
 from ninefold.web.state import TheApp
 
 router = APIRouter(tags=["detection"])
@@ -22,6 +24,10 @@ Text = Annotated[str, Query(max_length=300)]
 Scope = Literal["everything", "source", "entity", "metric", "series"]
 _SOURCE = "ninefold.console"
 _TOKENS = ("value", "expected", "lower", "upper", "score")
+_ID = re.compile(r"[0-9]{1,20}")
+_EVER_DAYS = 3650
+_WORDS = 500
+"""The most scopes a word can be set for: each is measured over the series it covers."""
 
 
 class Anomaly(BaseModel):
@@ -46,6 +52,7 @@ class Anomaly(BaseModel):
     since: str
     until: str | None
     verdict: str = Field(description="The latest: useful, noise, expected; empty without.")
+    demoted: bool = Field(description="Its series alarms often, and this is no worse than before.")
 
 
 class Anomalies(BaseModel):
@@ -113,12 +120,9 @@ class Log(BaseModel):
     items: list[Learned]
 
 
-class Why(BaseModel):
+class Thresholds(BaseModel):
     """Why a series alarms where it does."""
 
-    anomaly: Anomaly
-    expected_band: list[float | None] = Field(description="Lower and upper bound when the alarm was raised.")
-    deviation: float | None = Field(description="Value less expected.")
     threshold: float = Field(description="-log10 of the chance of a point from which on two views agree on an alarm.")
     base: float = Field(description="The same without anything below.")
     scope: str
@@ -129,6 +133,16 @@ class Why(BaseModel):
     fatigue_factor: float = Field(description="What its own recent alarms make of it.")
     held: bool = Field(description="Judged but not learned just now: an incident, a maintenance window.")
     learned: list[Learned]
+
+
+class Why(BaseModel):
+    """What was expected, what came, and what made an alarm of it."""
+
+    anomaly: Anomaly
+    expected_band: list[float | None] = Field(description="Lower and upper bound when the alarm was raised.")
+    deviation: float | None = Field(description="Value less expected.")
+    details: dict[str, str] = Field(description="What else the technique said of it.")
+    thresholds: Thresholds | None = Field(description="Of the series, in force now; null for techniques that judge no single series.")
 
 
 class Candidate(BaseModel):
@@ -179,11 +193,14 @@ class InShadow(BaseModel):
 _ANOMALIES = """
 SELECT fingerprint, argMax(title, time) AS last_title, any(entity) AS place, argMax(severity, time) AS grade,
     argMax(status, time) AS state, argMaxIf(attributes, time, status = 'firing') AS said, argMaxIf(title, time, status = 'firing') AS told,
-    maxIf(toUnixTimestamp64Nano(time), status = 'resolved') AS until, max(time) AS latest
-FROM event WHERE kind = 'anomaly' AND fingerprint != '' AND ({mark:String} = '' OR fingerprint = {mark:String})
+    maxIf(toUnixTimestamp64Nano(time), status = 'resolved') AS until, max(toUnixTimestamp64Nano(time)) AS latest
+FROM event WHERE kind = 'anomaly' AND startsWith(source, 'ninefold') AND fingerprint != ''
+    AND received >= fromUnixTimestamp64Nano({since:Int64}, 'UTC') AND ({mark:String} = '' OR fingerprint = {mark:String})
     AND ({entity:String} = '' OR entity = {entity:String})
 GROUP BY fingerprint, source_id
 HAVING ({status:String} = 'all' OR state = {status:String}) AND ({reason:String} = '' OR said['reason'] = {reason:String})
+    AND ({demoted:String} = '' OR (said['demoted'] != '') = ({demoted:String} = 'true'))
+    AND ({technique:String} = '' OR said['technique'] = {technique:String})
 ORDER BY state = 'firing' DESC, grade = 'high' DESC, latest DESC LIMIT {limit:UInt32}
 """
 
@@ -196,12 +213,22 @@ def anomalies(
     entity: Text = "",
     status: Literal["firing", "resolved", "all"] = "all",
     reason: Text = "",
+    technique: Text = "",
+    demoted: Annotated[bool | None, Query(description="Only those, or only the others.")] = None,
+    days: Annotated[int, Query(ge=1, le=3650, description="How many days back they may have been told.")] = 30,
 ) -> Anomalies:
     """What the techniques found unusual."""
-    return Anomalies(items=_found(app, limit=limit, entity=entity, status=status, reason=reason))
+    asked = {"entity": entity, "status": status, "reason": reason, "technique": technique}
+    return Anomalies(items=_found(app, limit, days, **asked, demoted="" if demoted is None else str(demoted).lower()))
 
 
-@router.post("/anomalies/{fingerprint}/verdict")
+@router.get("/anomalies/{fingerprint}")
+def anomaly(fingerprint: Fingerprint, actor: Viewer, app: TheApp) -> Anomaly:
+    """The latest episode of an anomaly."""
+    return _one(app, fingerprint)
+
+
+@router.post("/anomalies/{fingerprint}/verdict", dependencies=[AUDITED])
 async def verdict(fingerprint: Fingerprint, wanted: Verdict, actor: Operator, app: TheApp) -> Accepted:
     """Say what it was worth: the thresholds of its series, and a little those of its metric, move."""
     one = await asyncio.to_thread(_one, app, fingerprint)
@@ -216,16 +243,13 @@ async def verdict(fingerprint: Fingerprint, wanted: Verdict, actor: Operator, ap
 @router.get("/anomalies/{fingerprint}/why")
 def why(fingerprint: Fingerprint, actor: Viewer, app: TheApp) -> Why:
     """The expected band, the deviation, and the thresholds in force with what made them so."""
-    one = _one(app, fingerprint)
-    if one.technique != "baseline":
-        raise NotFound(f"anomaly {fingerprint} is of the technique {one.technique}, which has thresholds of its own; see its description")
-    said = app.runner.ask("baseline", lambda technique: technique.thresholds(int(one.series)))
+    one, told = _episode(app, fingerprint)
     return Why(
         anomaly=one,
         expected_band=[one.lower, one.upper],
         deviation=None if one.value is None or one.expected is None else one.value - one.expected,
-        learned=[_learned(move) for move in said.pop("moves")],
-        **said,
+        details={name: text for name, text in told.items() if name not in Anomaly.model_fields and not name.startswith("ninefold.")},
+        thresholds=_thresholds(app, one.series) if one.technique == "baseline" else None,
     )
 
 
@@ -235,15 +259,18 @@ def sensitivity(actor: Viewer, app: TheApp) -> Sensitivities:
     return Sensitivities(**app.runner.ask("baseline", _sensitivities))
 
 
-@router.put("/detection/sensitivity")
+@router.put("/detection/sensitivity", dependencies=[AUDITED])
 async def set_sensitivity(wanted: Sensitivity, actor: Operator, app: TheApp) -> Accepted:
     """Set the word of a scope."""
     name = _name(wanted.scope, wanted.name)
+    words = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: set(technique.steering.words))
+    if len(words) >= _WORDS and (wanted.scope, name) not in words:
+        raise Conflict(f"a word is set for {_WORDS} scopes already; take one back, or set it for a wider scope")
     title = f"{actor.name} set the sensitivity of {name or 'everything'} to {wanted.word}"
     return await _set(app, "sensitivity", {"scope": wanted.scope, "name": name, "word": wanted.word, "actor": actor.name}, title)
 
 
-@router.delete("/detection/sensitivity")
+@router.delete("/detection/sensitivity", dependencies=[AUDITED])
 async def unset_sensitivity(scope: Scope, actor: Operator, app: TheApp, name: Text = "") -> Accepted:
     """Take the word of a scope back: the next wider scope decides."""
     words = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: dict(technique.steering.words))
@@ -260,7 +287,7 @@ def learned(actor: Viewer, app: TheApp, limit: Annotated[int, Query(ge=1, le=500
     return Log(items=[_learned(move) for move in reversed(moves)])
 
 
-@router.post("/detection/learned/{number}/undo")
+@router.post("/detection/learned/{number}/undo", dependencies=[AUDITED])
 async def undo(number: Annotated[int, Path(ge=1)], actor: Operator, app: TheApp) -> Accepted:
     """Take one change back: thresholds are as they would be without it."""
     moves = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: [m.id for m in technique.steering.moves if not m.undone])
@@ -278,7 +305,7 @@ def shadow(actor: Viewer, app: TheApp) -> InShadow:
     return InShadow(comparison=Comparison(**found | {"since": iso(found["since"]) if found["since"] else None}))
 
 
-@router.post("/detection/shadow")
+@router.post("/detection/shadow", dependencies=[AUDITED])
 async def set_shadow(wanted: Candidate, actor: Operator, app: TheApp) -> Accepted:
     """Let a candidate run beside the current settings, afresh, on a sixteenth of the series."""
     given = {name: str(value) for name, value in wanted.model_dump().items() if value is not None}
@@ -287,14 +314,14 @@ async def set_shadow(wanted: Candidate, actor: Operator, app: TheApp) -> Accepte
     return await _set(app, "shadow", given | {"actor": actor.name}, f"{actor.name} tries other settings of detection in the shadow")
 
 
-@router.delete("/detection/shadow")
+@router.delete("/detection/shadow", dependencies=[AUDITED])
 async def discard_shadow(actor: Operator, app: TheApp) -> Accepted:
     """Discard the candidate."""
     await _candidate(app)
     return await _set(app, "shadow", {"actor": actor.name}, f"{actor.name} discarded the settings in the shadow")
 
 
-@router.post("/detection/shadow/promote")
+@router.post("/detection/shadow/promote", dependencies=[AUDITED])
 async def promote(actor: Operator, app: TheApp) -> Accepted:
     """Make the candidate the current settings; the log of what was learned has it, with undo."""
     candidate = await _candidate(app)
@@ -335,14 +362,34 @@ def _learned(move: dict[str, Any]) -> Learned:
 def _name(scope: str, name: str) -> str:
     if scope == "everything":
         return ""
-    if not name or (scope == "series" and not name.isdecimal()):
+    if not name or (scope == "series" and _series(name) is None):
         raise BadData(f"a sensitivity for one {scope} needs its name; give it as `name`", "name")
     return name
 
 
-def _found(app: App, *, limit: int, entity: str = "", status: str = "all", reason: str = "", mark: str = "") -> list[Anomaly]:
-    asked = {"limit": limit, "entity": entity, "status": status, "reason": reason, "mark": mark}
-    rows = app.store.query(_ANOMALIES, asked).to_pylist(maps_as_pydicts="lossy")
+def _series(text: str) -> int | None:
+    """The id of a series, None if it is not one."""
+    number = int(text) if _ID.fullmatch(text) else 1 << 64
+    return number if number < 1 << 64 else None
+
+
+def _thresholds(app: App, series: str) -> Thresholds | None:
+    number = _series(series)
+    if number is None:
+        return None
+    said = app.runner.ask("baseline", lambda technique: technique.thresholds(number))
+    return Thresholds(learned=[_learned(move) for move in said.pop("moves")], **said)
+
+
+def _found(app: App, limit: int, days: int, **asked: str) -> list[Anomaly]:
+    return [one for one, _ in _told(app, limit, days, **asked)]
+
+
+def _told(app: App, limit: int, days: int, **asked: str) -> list[tuple[Anomaly, dict[str, str]]]:
+    """Episodes, each with all its attributes."""
+    wanted = dict.fromkeys(("entity", "reason", "technique", "demoted", "mark"), "") | {"status": "all"} | asked
+    since = max(0, now() - days * 1440 * MINUTE)
+    rows = app.store.query(_ANOMALIES, {**wanted, "limit": limit, "since": since}).to_pylist(maps_as_pydicts="lossy")
     marks = sorted({row["fingerprint"] for row in rows})
     said = app.store.query(
         """SELECT fingerprint, argMax(attributes['verdict'], time) AS verdict FROM event
@@ -350,7 +397,7 @@ def _found(app: App, *, limit: int, entity: str = "", status: str = "all", reaso
         {"marks": marks},
     ).to_pylist()
     verdicts = {row["fingerprint"]: row["verdict"] for row in said}
-    return [_anomaly(row, verdicts.get(row["fingerprint"], "")) for row in rows]
+    return [(_anomaly(row, verdicts.get(row["fingerprint"], "")), row["said"]) for row in rows]
 
 
 def _anomaly(row: dict[str, Any], verdict: str) -> Anomaly:
@@ -360,6 +407,7 @@ def _anomaly(row: dict[str, Any], verdict: str) -> Anomaly:
     return Anomaly(
         fingerprint=row["fingerprint"], title=row["told"] or row["last_title"], entity=row["place"], severity=row["grade"],
         status=row["state"], until=iso(row["until"]) if row["state"] == "resolved" and row["until"] else None, verdict=verdict,
+        demoted=bool(said.get("demoted")),
         **fields, **numbers,
     )  # fmt: skip
 
@@ -372,7 +420,11 @@ def _number(text: str) -> float | None:
 
 
 def _one(app: App, fingerprint: str) -> Anomaly:
-    found = _found(app, limit=1, mark=fingerprint)
+    return _episode(app, fingerprint)[0]
+
+
+def _episode(app: App, fingerprint: str) -> tuple[Anomaly, dict[str, str]]:
+    found = _told(app, 1, _EVER_DAYS, mark=fingerprint)
     if not found:
         raise NotFound(f"there is no anomaly {fingerprint}; GET /anomalies lists them")
     return found[0]
@@ -383,8 +435,17 @@ async def _set(app: App, what: str, said: dict[str, str], title: str) -> Accepte
 
 
 async def _tell(app: App, kind: str, said: dict[str, str], **fields: str) -> Accepted:
+    """Through the front door; the audit row is written first, so that nothing is in force that nobody is known to have done."""
     time = now()
+    await asyncio.to_thread(_audit, app, kind, said)
     number = event_id(_SOURCE, kind, str(time), *said.values())
     row = {"id": number, "time": time, "kind": kind, "source_id": number, "severity": "info", "attributes": said, **fields}
     await app.emit([batch_of("event", _SOURCE, time, [row])], "own")
     return Accepted(event=number)
+
+
+def _audit(app: App, kind: str, said: dict[str, str]) -> None:
+    detail = {name: text for name, text in said.items() if name != "actor"}
+    target = said.get("fingerprint") or said.get("detection", "")
+    with app.records.session() as session:
+        session.add(Audit(actor=said["actor"], action=f"detection {kind}", target=target, detail=detail))
