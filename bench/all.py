@@ -25,6 +25,7 @@ FOLDER = Path(__file__).resolve().parent
 TITLES = {
     "decode": "Decoding what arrives",
     "detect": "Detection",
+    "together": "Metrics judged together, and peers",
     "logs": "Log templates",
     "correlate": "Folding alerts into incidents: speed",
     "store": "The telemetry store",

@@ -3,9 +3,10 @@
 ASD and SMD: the rows of an entity are streamed once, train then test; what is scored is the test part. Point AUC-PR is the mean over
 entities of average precision, without point adjustment. PCA is fitted on the train part (standardised, 90 % of the variance) and scores by
 the squared reconstruction error; rolling median and MAD by the mean over metrics of |x - median| / MAD of the 100 rows before. Alarms are
-those the technique would send; an alarm is right when it begins in a labelled segment or at most 2 rows after it. The root metrics of a
-segment are found when one of the three largest parts in the surprise over the segment is among the labelled ones. No parameter was
-fitted by file, but the few there are were chosen on these 14 entities: treat the figures as development figures.
+those the technique would send; an alarm is right when it begins in a labelled segment or at most 2 rows after it. Hit@k: one of the k
+metrics blamed most over a segment is among those labelled as its roots (SMD's interpretation labels); beside it what a random order would
+hit. No parameter was fitted by file, but the few there are were chosen on these 14 entities (that of the rank on the first, third, … entity
+of each set, so the second, fourth, … are told apart): treat the figures as development figures.
 
 The fleet is generated: 40 pods in four groups with three metrics each, a shared daily curve, habits of their own, a week at a minute's
 interval; then one deviates for an hour.
@@ -36,12 +37,11 @@ _SETS = (
         "smd",
         1,
         0.872,
-        "two machines, and one segment of 53 hours makes up half of the labelled rows: with what is "
-        "taken off for long deviations moved by half, the figure lies between 0.61 and 0.79.",
+        "two machines, and one segment of 53 hours makes up half of the labelled rows: whether it is learned decides the figure.",
     ),
 )
-_LATE, _TOP = 2, 3
-_START = 1_700_006_400 * 10**9
+_LATE, _TOP = 2, (1, 3, 5)
+START = 1_700_006_400 * 10**9
 
 
 def pca(values: np.ndarray, train: np.ndarray, variance: float = 0.9) -> np.ndarray:
@@ -75,30 +75,35 @@ def entities(folder: str) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray,
     ]  # fmt: skip
 
 
-def judged(found: Replayed, train: np.ndarray, segments: pd.DataFrame, firsts: tuple[str, str]) -> dict[str, int]:
-    """Alarms in the test part, how many are right; segments, how many were found, how many of those by their root metrics."""
+def judged(found: Replayed, train: np.ndarray, segments: pd.DataFrame, firsts: tuple[str, str]) -> dict[str, float]:
+    """Alarms in the test part, how many are right; segments, how many were found, and how many have a root metric among the first k."""
     begin, end = (segments[name].to_numpy(int) for name in firsts)
     alarms = [told for _, told in found.alarms if not train[told]]
     right = sum(bool(np.any((told >= begin) & (told <= end + _LATE))) for told in alarms)
-    seen, named = 0, 0
+    counts: dict[str, float] = {"alarms": len(alarms), "right": right, "segments": len(segments), "seen": 0, "rows": int((~train).sum())}
     for first, last, roots in zip(begin, end, segments["root_metrics"], strict=True):
-        seen += any(first <= told <= last + _LATE for told in alarms)
-        top = np.argsort(-found.shares[first : last + 1].mean(axis=0))[:_TOP]
-        named += bool({f"m{place + 1:02d}" for place in top.tolist()} & set(str(roots).split()))
-    return {"alarms": len(alarms), "right": right, "segments": len(segments), "seen": seen, "named": named, "rows": int((~train).sum())}
+        counts["seen"] += any(first <= told <= last + _LATE for told in alarms)
+        order = [f"m{place + 1:02d}" for place in np.argsort(-found.shares[first : last + 1].mean(axis=0)).tolist()]
+        labelled = set(str(roots).split())
+        for k in _TOP:
+            counts[f"hit@{k}"] = counts.get(f"hit@{k}", 0) + bool(labelled & set(order[:k]))
+            missed = np.prod([max(len(order) - len(labelled) - place, 0) / (len(order) - place) for place in range(k)])
+            counts[f"chance@{k}"] = counts.get(f"chance@{k}", 0) + 1 - float(missed)
+    return counts
 
 
 def together() -> list[dict[str, Any]]:
     """The rows of ASD and SMD."""
     rows: list[dict[str, Any]] = []
     for title, folder, minutes, target, note in _SETS:
-        scores: dict[str, list[float]] = {"ours": [], "chance": [], "pca": [], "rolling": []}
-        total: dict[str, int] = {}
+        scores: dict[str, list[float]] = {"ours": [], "surprise": [], "chance": [], "pca": [], "rolling": []}
+        total: dict[str, float] = {}
         for _, values, train, labels, segments in entities(folder):
             found = replay(values)
             test = ~train
             for name, score in (
-                ("ours", found.surprise),
+                ("ours", found.rank),
+                ("surprise", found.surprise),
                 ("chance", found.score),
                 ("pca", pca(values, train)),
                 ("rolling", rolling(values)),
@@ -109,14 +114,17 @@ def together() -> list[dict[str, Any]]:
         mean = {name: float(np.mean(values)) for name, values in scores.items()}
         days = total["rows"] * minutes / 1440
         rows += [
-            {"name": f"{title}: point AUC-PR of the surprise, streamed", "value": mean["ours"], "target": target,
+            {"name": f"{title}: point AUC-PR of the rank, streamed", "value": mean["ours"], "target": target,
              "peer": f"PCA {mean['pca']:.3f}, rolling median/MAD {mean['rolling']:.3f}", "ratio": mean["ours"] / mean["pca"], "note": note},
+            {"name": f"{title}: the same, entities not looked at for the rank", "value": float(np.mean(scores["ours"][1::2])),
+             "peer": f"PCA {np.mean(scores['pca'][1::2]):.3f}"},
+            {"name": f"{title}: point AUC-PR of the surprise, which alarms", "value": mean["surprise"]},
             {"name": f"{title}: point AUC-PR of its chance", "value": mean["chance"]},
             {"name": f"{title}: alarms that are right", "value": 100 * total["right"] / max(total["alarms"], 1), "unit": "%"},
             {"name": f"{title}: segments with an alarm", "value": 100 * total["seen"] / total["segments"], "unit": "%"},
             {"name": f"{title}: alarms a day and entity", "value": total["alarms"] / days, "lower": True},
-            {"name": f"{title}: segments with a root metric among the top three", "value": 100 * total["named"] / total["segments"],
-             "unit": "%"},
+            *({"name": f"{title}: hit@{k}, a root metric among the first {k} blamed", "value": 100 * total[f"hit@{k}"] / total["segments"],
+               "unit": "%", "peer": f"random order {100 * total[f'chance@{k}'] / total['segments']:.0f} %"} for k in _TOP),
         ]  # fmt: skip
     return [
         *rows,
@@ -125,7 +133,6 @@ def together() -> list[dict[str, Any]]:
             "value": speed(Together()),
             "unit": "M points/CPU-s",
             "target": "≥ 3",
-            "note": "a third of the time goes into gathering points by minute, which both techniques do for themselves.",
         },
     ]
 
@@ -133,8 +140,8 @@ def together() -> list[dict[str, Any]]:
 def speed(technique: Technique, entities: int = 200, metrics: int = 15, minutes: int = 400) -> float:
     """M points a CPU-second through `process`, one batch a minute."""
     rng = np.random.default_rng(0)
-    about = [described(f"m{j}", "", "gauge", f"host:h{i}", {}, _START) for i in range(entities) for j in range(metrics)]
-    technique.process(batch_of("series", "bench", _START, about))
+    about = [described(f"m{j}", "", "gauge", f"host:h{i}", {}, START) for i in range(entities) for j in range(metrics)]
+    technique.process(batch_of("series", "bench", START, about))
     values = rng.normal(50, 5, (minutes, len(about)))
     played(technique, about, values[:50], 0)
     start = time.process_time()
@@ -153,7 +160,7 @@ def fleet(days: int = 7, pods: int = 40, seed: int = 7) -> tuple[list[dict[str, 
         for metric, base, noise in (("cpu", 40.0, 0.08), ("requests", 900.0, 0.05), ("memory", 500.0, 0.03)):
             curve = base * (1 + 0.5 * np.sin(minutes * 2 * np.pi / 1440 + pod % 4))
             wander = np.exp(0.03 * np.sin(minutes / rng.uniform(200, 900) + rng.uniform(0, 6)))
-            about.append(described(metric, "", "gauge", f"pod:shop/{name}", {"k8s.pod.name": name}, _START))
+            about.append(described(metric, "", "gauge", f"pod:shop/{name}", {"k8s.pod.name": name}, START))
             values.append(habit * curve * wander * rng.lognormal(0, noise, len(minutes)))
     return about, np.stack(values, axis=1)
 
@@ -162,7 +169,7 @@ def played(technique: Technique, about: list[dict[str, Any]], values: np.ndarray
     """The events of so many minutes, one batch a minute."""
     ids, found = pa.array([one["series"] for one in about], pa.uint64()), []
     for minute, row in enumerate(values):
-        time_ns = _START + (first + minute) * MINUTE
+        time_ns = START + (first + minute) * MINUTE
         times = pa.array(np.full(len(row), time_ns), METRIC.field("time").type)
         batch = Batch("metric", "bench", time_ns, pa.RecordBatch.from_arrays([ids, times, pa.array(row)], schema=METRIC))
         found += [event for out in technique.process(batch) for event in out.rows.to_pylist()]
@@ -173,7 +180,7 @@ def peers() -> list[dict[str, Any]]:
     """False alarms of a quiet week, deviants found afterwards, speed."""
     about, values = fleet()
     technique = Peers()
-    technique.process(batch_of("series", "bench", _START, about))
+    technique.process(batch_of("series", "bench", START, about))
     quiet = played(technique, about, values, 0)
     state, found, others = technique.snapshot(), 0, 0
     deviations = ((1.3, "a third more"), (1.6, "60 % more"), (0.5, "half"))
@@ -200,7 +207,6 @@ def peers() -> list[dict[str, Any]]:
             "value": speed(Peers()),
             "unit": "M points/CPU-s",
             "target": "≥ 3",
-            "note": "a third of the time goes into gathering points by minute, which both techniques do for themselves.",
         },
     ]
 

@@ -6,14 +6,13 @@ nothing later than a minute after those is seen. Each system begins with a quiet
 minutes, because the data set has traces and logs around faults only. Known marks of the data: some faults have no traces, and
 some show up to a minute before their label says.
 
-    python -m bench.evaluations.root_cause        prints Markdown tables
+    python -m bench.evaluations.root_cause        prints Markdown tables and what was missed
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +33,15 @@ from ninefold.model.topology import Topology
 from ninefold.store.telemetry import Telemetry
 
 SYSTEMS = {"TrainTicket": ("nezha_trainticket_0129", "nezha_trainticket_0130"), "Boutique": ("nezha_boutique_0822",)}
-TARGETS = {"TrainTicket": 0.80, "Boutique": 0.80}
+TARGETS = {("TrainTicket", "AC@1"): 0.85, ("TrainTicket", "AC@3"): 0.95, ("Boutique", "AC@1"): 0.90}
+PUBLISHED = {
+    ("TrainTicket", "AC@1"): "Nezha 0.867", ("TrainTicket", "AC@3"): "Nezha 0.978", ("Boutique", "AC@1"): "Nezha 0.929",
+    ("Boutique", "AC@3"): "Nezha 0.964",
+}  # fmt: skip
+"""What Nezha (Yu et al., FSE 2023) reports for all faults of the data set, of which some are here."""
 NOTES = {
-    "TrainTicket": "quiet minutes are few (at most 18), and two of the five misses leave no trace that differs from them",
-    "Boutique": "three of the five misses have no traces of the incident's minutes; four of the five are answered undetermined",
+    "TrainTicket": "quiet minutes to compare with are few (at most 18), and some faults leave nothing that differs from them",
+    "Boutique": "the data has no traces of some faults' minutes",
 }
 ALERT_S, FAULT_S = 60, 300
 _BEFORE_S = 20 * 60
@@ -158,18 +162,24 @@ def _metrics(frame: pd.DataFrame) -> list[Batch]:
     return [batch_of("series", "bench", 1, series), Batch("metric", "bench", 0, pa.RecordBatch.from_arrays(columns, schema=METRIC))]
 
 
-def nsigma(metrics: pd.DataFrame, start: int) -> list[str]:
+Recorded = Mapping[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
+"""Times (s) and metrics (a row a time, a column a metric) of each service."""
+
+
+def by_service(metrics: pd.DataFrame) -> Recorded:
+    """The recorded metrics by service, its pods one below the other."""
+    groups = metrics.groupby(service_of(metrics.pod), sort=True)
+    return {str(name): (rows.ts.to_numpy(), rows[list(METRICS)].to_numpy(float)) for name, rows in groups}
+
+
+def nsigma(recorded: Recorded, start: int) -> list[str]:
     """Services by their largest deviation in standard deviations from all that came before: the simple baseline."""
-    services = service_of(metrics.pod)
-    before, during = metrics.ts < start, (metrics.ts >= start) & (metrics.ts < start + 180)
     best: dict[str, float] = {}
-    for service in sorted(services.unique()):
-        rows = metrics[services == service]
-        for column in METRICS:
-            usual, now = rows.loc[before, column].to_numpy(float), rows.loc[during, column].to_numpy(float)
-            if len(usual) > 1 and len(now):
-                z = np.max(np.abs(now - usual.mean())) / (usual.std() + 1e-9)
-                best[service] = max(best.get(service, 0.0), float(np.nan_to_num(z)))
+    for service, (times, values) in recorded.items():
+        usual, now = values[times < start], values[(times >= start) & (times < start + 180)]
+        if len(usual) > 1 and len(now):
+            z = np.max(np.abs(now - usual.mean(axis=0)), axis=0) / (usual.std(axis=0) + 1e-9)
+            best[service] = float(np.max(np.nan_to_num(z), initial=0.0))
     return sorted(best, key=lambda name: -best[name])
 
 
@@ -186,8 +196,8 @@ def ask(folder: Path, system: str) -> list[Asked]:
 
 def _ask(folder: Path, system: str, store: Telemetry) -> list[Asked]:
     faults = load(folder, store, folder.name)
-    metrics = pd.read_parquet(folder / "metrics.parquet")
-    everything = {f"service:{name}": 0 for name in service_of(metrics.pod).unique()}
+    recorded = by_service(pd.read_parquet(folder / "metrics.parquet"))
+    everything = {f"service:{name}": 0 for name in recorded}
     asked = []
     for fault in faults.itertuples():
         onset = (int(fault.inject_ts) + ALERT_S) * SECOND
@@ -198,7 +208,7 @@ def _ask(folder: Path, system: str, store: Telemetry) -> list[Asked]:
         finding = explain(store.query, case, Topology())
         seconds, cpu = time.monotonic() - started, time.process_time() - cpu
         names = [c["entity"].removeprefix("service:") for c in finding.candidates]
-        simple = nsigma(metrics, int(fault.inject_ts))
+        simple = nsigma(recorded, int(fault.inject_ts))
         asked.append(
             Asked(system, fault.fault_type, fault.service, _place(names, fault.service), _place(simple, fault.service), finding.verdict,
                   finding.candidates[0]["confidence"] if names else 0.0, seconds, cpu)
@@ -228,35 +238,44 @@ def cases() -> list[Asked]:
     return [one for system, folders in SYSTEMS.items() for folder in folders for one in ask(DATA / "rca" / folder, system)]
 
 
+def accuracy(asked: Sequence[Asked], system: str) -> list[dict[str, Any]]:
+    """How often the true service comes first, among the first three, and the mean over the first one to five; then by fault."""
+    some, rows = [one for one in asked if one.system == system], []
+    ranks, simple = [one.rank for one in some], [one.baseline for one in some]
+    for name, ours, theirs in (
+        ("AC@1", hits(ranks, 1), hits(simple, 1)), ("AC@3", hits(ranks, 3), hits(simple, 3)),
+        ("Avg@5", float(np.mean([hits(ranks, k) for k in range(1, 6)])), float(np.mean([hits(simple, k) for k in range(1, 6)]))),
+    ):  # fmt: skip
+        unit, target = f"{len(some)} faults, 95 % {interval(ours, len(some))}" if name != "Avg@5" else "", TARGETS.get((system, name))
+        peer = f"nsigma {theirs:.3f}" + (f", published {PUBLISHED[system, name]}" if (system, name) in PUBLISHED else "")
+        note = NOTES[system] if target and name == "AC@1" and ours < target else ""
+        row = {"name": f"{system} {name}", "value": round(ours, 3), "unit": unit, "target": target, "peer": peer}
+        rows.append({**row, "ratio": round(ours / theirs, 1) if theirs else None, "note": note})
+    for fault in sorted({one.fault for one in some}):
+        ours, theirs = (hits([getattr(one, which) for one in some if one.fault == fault], 1) for which in ("rank", "baseline"))
+        count = sum(one.fault == fault for one in some)
+        rows.append({"name": f"{system}, {fault}: AC@1", "value": round(ours, 3), "unit": f"of {count}", "peer": f"nsigma {theirs:.3f}"})
+    return rows
+
+
 def table(asked: Sequence[Asked]) -> list[dict[str, Any]]:
     """The figures of `run`."""
-    rows = []
-    for system in SYSTEMS:
-        some = [one for one in asked if one.system == system]
-        ranks, simple = [one.rank for one in some], [one.baseline for one in some]
-        for name, ours, theirs in (
-            ("AC@1", hits(ranks, 1), hits(simple, 1)), ("AC@3", hits(ranks, 3), hits(simple, 3)),
-            ("Avg@5", float(np.mean([hits(ranks, k) for k in range(1, 6)])), float(np.mean([hits(simple, k) for k in range(1, 6)]))),
-        ):  # fmt: skip
-            unit = f"{len(some)} faults, 95 % {interval(ours, len(some))}" if name != "Avg@5" else ""
-            target = TARGETS[system] if name == "AC@1" else ""
-            row = {"name": f"{system} {name}", "value": round(ours, 3), "unit": unit, "target": target, "peer": f"nsigma {theirs:.3f}"}
-            note = NOTES[system] if target and ours < TARGETS[system] else ""
-            rows.append({**row, "ratio": round(ours / theirs, 1) if theirs else None, "note": note})
+    rows = [row for system in SYSTEMS for row in accuracy(asked, system)]
     sure = [one for one in asked if one.verdict == "determined"]
     right = float(np.mean([one.rank == 1 for one in sure]))
     said = float(np.mean([one.confidence for one in sure]))
     brier = float(np.mean([(one.confidence - (one.rank == 1)) ** 2 for one in asked]))
-    slow = float(np.quantile([one.seconds for one in asked], 0.95))
-    for name, value, unit, target, peer, ratio in (
-        ("right when determined", right, f"{len(sure)} of {len(asked)}", "", f"mean confidence {said:.2f}", None),
-        ("Brier score of the confidence", brier, "", "", "coin 0.25", None),
-        ("time per incident, p95", slow, "s", "< 1", "Nezha about 8 s", 1 / slow),
-        ("CPU per incident, mean", float(np.mean([one.cpu for one in asked])), "s", "", "", None),
-    ):
-        row = {"name": name, "value": round(value, 3), "unit": unit, "target": target, "peer": peer}
-        rows.append({**row, "ratio": round(ratio, 2) if ratio else None})
-    return rows
+    spent, slow = (float(np.quantile([getattr(one, which) for one in asked], 0.95)) for which in ("cpu", "seconds"))
+    return [
+        *rows,
+        {"name": "right when determined", "value": round(right, 3), "unit": f"{len(sure)} of {len(asked)}",
+         "peer": f"mean confidence {said:.2f}"},
+        {"name": "Brier score of the confidence", "value": round(brier, 3), "target": "< 0.25", "peer": "coin 0.25"},
+        {"name": "CPU time an incident, p95", "value": round(spent, 3), "unit": "s", "target": "< 1", "peer": "Nezha about 8 s",
+         "ratio": round(spent / 8, 2)},
+        {"name": "time an incident, p95", "value": round(slow, 3), "unit": "s", "lower": True,
+         "note": "by the wall clock, so other work on the machine counts; the gate stands on CPU time, of all threads"},
+    ]  # fmt: skip
 
 
 def run() -> list[dict[str, Any]]:
@@ -265,18 +284,14 @@ def run() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the tables, and every fault whose service did not come first."""
     asked = cases()
-    print("| figure | Ninefold | of | target | baseline, same run | ratio |\n|---|---|---|---|---|---|")
+    print("| figure | Ninefold | of | target | peers |\n|---|---|---|---|---|")
     for row in table(asked):
-        print(f"| {row['name']} | {row['value']} | {row['unit']} | {row['target']} | {row['peer']} | {row['ratio'] or ''} |")
-    print("\n| system | fault | cases | AC@1 | AC@3 | nsigma AC@1 |\n|---|---|---|---|---|---|")
-    groups: dict[tuple[str, str], list[Asked]] = defaultdict(list)
+        print(f"| {row['name']} | {row['value']} | {row.get('unit', '')} | {row.get('target') or ''} | {row.get('peer', '')} |")
     for one in asked:
-        groups[one.system, one.fault].append(one)
-    for (system, fault), some in sorted(groups.items()):
-        ranks, simple = [one.rank for one in some], [one.baseline for one in some]
-        print(f"| {system} | {fault} | {len(some)} | {hits(ranks, 1):.2f} | {hits(ranks, 3):.2f} | {hits(simple, 1):.2f} |")
+        if one.rank != 1:
+            print(f"missed: {one.system} {one.fault} of {one.service}: place {one.rank}, {one.verdict}, confidence {one.confidence:.2f}")
 
 
 if __name__ == "__main__":

@@ -184,16 +184,10 @@ def table(played: Sequence[Played]) -> list[dict[str, Any]]:
             ("findings of a fault that are about its service", "", precise, False),
             ("fault-free minutes with a finding", f"of {len(quiet)}", false, True),
         ):  # fmt: skip
-            row = {"name": f"{system}: {name}", "value": round(float(ours), 3), "unit": unit, "target": ""}
-            rows.append(
-                {
-                    **row,
-                    "peer": f"p95 series {theirs:.3f}",
-                    "ratio": round(float(ours / theirs), 2) if theirs else None,
-                    "lower": lower,
-                    "note": _NOTES[system] if lower else "",
-                }
-            )
+            target = f"≥ {theirs:.3g}" if name.startswith("faults told") else None
+            row = {"name": f"{system}: {name}", "value": round(float(ours), 3), "unit": unit, "target": target, "lower": lower}
+            row |= {"peer": f"p95 series {theirs:.3f}", "ratio": round(float(ours / theirs), 2) if theirs else None}
+            rows.append({**row, "note": _NOTES[system] if lower else ""})
     return rows
 
 

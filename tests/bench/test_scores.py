@@ -42,6 +42,32 @@ def test_a_buffer_forgives_an_alarm_that_is_one_point_late() -> None:
     assert strict < vus_pr(marked, late, 4) < kind
 
 
+def surface(marked: np.ndarray, scores: np.ndarray, buffer: int) -> float:
+    """The area by the letter of the definition: every threshold in turn, every point looked at."""
+    soft = marked.copy()
+    for first, last in segments(marked):
+        for step in range(1, buffer // 2 + 1):
+            for place in (first - step, last + step):
+                if 0 <= place < len(soft):
+                    soft[place] = min(1.0, soft[place] + (1 - step / buffer) ** 0.5)
+    area = before = 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        alarm = scores >= threshold
+        met = soft * alarm
+        mass = (marked.sum() + np.where(soft == 1.0, 1.0, met).sum()) / 2
+        touched = np.mean([met[first : last + 1].any() for first, last in segments(soft)])
+        recall = min(met.sum() / mass, 1.0) * touched
+        area, before = area + (recall - before) * met.sum() / alarm.sum(), recall
+    return area
+
+
+@pytest.mark.parametrize("buffer", [0, 1, 7, 20])
+def test_the_area_is_that_of_the_definition(buffer: int) -> None:
+    rng, marked = np.random.default_rng(buffer), labels(240, (20, 31), (36, 36), (120, 150), (236, 239))
+    scores = np.round(rng.random(240) + 0.4 * marked, 2)
+    assert range_auc_pr(marked, scores, buffer) == pytest.approx(surface(marked, scores, buffer))
+
+
 def test_scores_are_only_compared() -> None:
     rng = np.random.default_rng(3)
     marked, scores = labels(500, (100, 120), (300, 310)), rng.random(500)
