@@ -320,3 +320,39 @@ def test_ten_thousand_alerts_take_less_than_a_cpu_second() -> None:
     (done,) = Normaliser({}).normalise(batch)
     assert done.rows.num_rows == 10_000
     assert time.process_time() - started < 1.0
+
+
+def test_what_is_planned_is_an_event_of_now_that_says_when_it_starts() -> None:
+    """A holiday next month and a maintenance next week are known ahead; an alert of next week has a wrong clock."""
+    days = {"holiday": 30, "maintenance": 7, "alert": 7, "change": 500}
+    given = [
+        event(kind=kind, id=kind, time=RECEIVED + ahead * FUTURE, attributes={"until": "2027-01-01T00:00:00Z"})
+        for kind, ahead in days.items()
+    ]
+    done = Normaliser({}).normalise(batch_of("event", "calendar", RECEIVED, given))
+    kept = {row["kind"]: row for row in rows(done, "event")}
+    assert kept.keys() == {"holiday", "maintenance"}
+    assert {row["time"].value for row in kept.values()} == {RECEIVED}
+    assert parse(kept["maintenance"]["attributes"]["start"]) == RECEIVED + 7 * FUTURE // 1000 * 1000
+    assert kept["holiday"]["attributes"]["until"] == "2027-01-01T00:00:00Z"
+    (bad,) = rows(done, "quarantine")
+    assert [row["kind"] for row in orjson.loads(bad["payload"])] == ["alert", "change"]
+
+
+def test_spans_that_failed_without_saying_so_have_failed() -> None:
+    """HTTP and gRPC codes count where the sender set no status; a client's 4xx is its failure, a server's is not."""
+    given = {
+        ("server", "unset", "http.response.status_code", "503"): "error", ("server", "unset", "http.status_code", "500"): "error",
+        ("server", "unset", "http.status_code", "404"): "unset", ("client", "unset", "http.status_code", "404"): "error",
+        ("server", "ok", "http.status_code", "500"): "ok", ("server", "unset", "rpc.grpc.status_code", "14"): "error",
+        ("server", "unset", "rpc.grpc.status_code", "5"): "unset", ("server", "unset", "other", "500"): "unset",
+        ("server", "unset", "http.status_code", "5000"): "unset",
+    }  # fmt: skip
+    spans = [{"time": RECEIVED, "kind": kind, "status": status, "attributes": {"a": "b", key: code}} for kind, status, key, code in given]
+    (done,) = Normaliser({}).normalise(batch_of("span", "s", RECEIVED, spans))
+    assert done.rows.column("status").to_pylist() == list(given.values())
+    part = batch_of("span", "s", RECEIVED, spans)
+    (done,) = Normaliser({}).normalise(replace(part, rows=part.rows.slice(3, 3)))
+    assert done.rows.column("status").to_pylist() == list(given.values())[3:6], "of a part of a batch, too"
+    plain = batch_of("span", "s", RECEIVED, [{"time": RECEIVED, "status": "unset"}])
+    assert Normaliser({}).normalise(plain) == [plain]

@@ -35,6 +35,9 @@ VERSION = "2"
 """Part of every event ("ninefold.normaliser"); it changes when the same record would be read differently."""
 FUTURE = 86400 * SECOND
 """A record's time may be at most this far ahead of its receipt."""
+PLANNED = frozenset(("change", "deployment", "maintenance", "holiday"))
+"""Kinds of events that are announced long before they begin, by at most `AHEAD`."""
+AHEAD = 400 * 86400 * SECOND
 _BY, _MADE_OF, _MAPPED = "ninefold.normaliser", "ninefold.fingerprint", "ninefold.mapping"
 _TIMED = frozenset(("metric", "exemplar", "histogram", "log", "span", "event"))
 _CACHE_BATCHES, _CACHE_BYTES = 64, 64 << 20
@@ -117,7 +120,7 @@ class Normaliser:
             batch = replace(batch, rows=self._mask(batch.rows))
         done = self._events(batch) if batch.signal == "raw" else _complete(batch) if batch.signal == "event" else [batch]
         done = [piece for part in done for piece in (_in_time(part) if part.signal in _TIMED else (part,))]
-        return [_with_patterns(part) if part.signal == "log" else part for part in done]
+        return [_with_patterns(part) if part.signal == "log" else _with_failures(part) if part.signal == "span" else part for part in done]
 
     def _events(self, batch: Batch) -> list[Batch]:
         rows: list[dict[str, Any]] = []
@@ -224,6 +227,9 @@ def _in_time(batch: Batch) -> list[Batch]:
     latest = batch.received + FUTURE
     if times.min() >= EARLIEST and times.max() <= latest:
         return [batch]
+    if batch.signal == "event":
+        batch = _announced(batch, times)
+        times = batch.rows.column("time").cast(pa.int64()).to_numpy(zero_copy_only=False)
     good = (times >= EARLIEST) & (times <= latest)
     rows = _dicts(batch.rows.filter(pa.array(~good)))
     reason = f"the time is before 1971 or more than a day after the receipt at {iso(batch.received)}; set the sender's clock"
@@ -233,6 +239,16 @@ def _in_time(batch: Batch) -> list[Batch]:
     ]
     kept = [replace(batch, rows=batch.rows.filter(pa.array(good)))] if good.any() else []
     return [*kept, _bad(batch, batch.signal, f"rows.{batch.signal}", bad)]
+
+
+def _announced(batch: Batch, times: np.ndarray[Any, Any]) -> Batch:
+    """What is planned for later is an event of now, which says when it starts: nobody's clock goes ahead with it."""
+    rows = _dicts(batch.rows)
+    for row, time in zip(rows, times.tolist(), strict=True):
+        if row["kind"] in PLANNED and batch.received + FUTURE < time <= batch.received + AHEAD:
+            row["time"] = batch.received
+            row["attributes"].setdefault("start", iso(time))
+    return replace(batch, rows=_event_rows(rows, batch.source, batch.received))
 
 
 def _dicts(rows: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -273,6 +289,42 @@ def _filled(row: dict[str, Any]) -> dict[str, Any]:
         attributes[_MADE_OF] = "kind, entity and title"
     row["id"] = row["id"] or event_id(row["source"], row["kind"], row["source_id"], row["fingerprint"], row["status"], str(row["time"]))
     return row
+
+
+_CODES = pa.array(["http.response.status_code", "http.status_code", "rpc.grpc.status_code"])
+_GRPC = 2
+_GRPC_FAILS = pa.array(["2", "4", "12", "13", "14", "15"])
+
+
+def _with_failures(batch: Batch) -> Batch:
+    """Spans whose sender set no status, but an HTTP or gRPC code that means failure: they have failed.
+
+    By OpenTelemetry's conventions: HTTP from 500 on, of a client from 400 on; of gRPC unknown, deadline exceeded, unimplemented,
+    internal, unavailable and data loss.
+    """
+    rows = batch.rows
+    unset = pc.equal(rows.column("status"), "unset").to_numpy(zero_copy_only=False)
+    if not unset.any():
+        return batch
+    attributes = rows.column("attributes")
+    which = pc.fill_null(pc.index_in(attributes.keys, _CODES), -1).to_numpy(zero_copy_only=False)
+    place = np.flatnonzero(which >= 0)
+    owner = np.searchsorted(attributes.offsets.to_numpy(), place, side="right") - 1
+    inside = (owner >= 0) & (owner < len(rows))
+    place, owner = place[inside], owner[inside]
+    mine = unset[owner]
+    place, owner = place[mine], owner[mine]
+    if not len(place):
+        return batch
+    codes, grpc = attributes.items.take(pa.array(place)), which[place] == _GRPC
+    client = pc.equal(rows.column("kind"), "client").to_numpy(zero_copy_only=False)[owner]
+    served, asked = (pc.match_substring_regex(codes, f"^{first}[0-9]{{2}}$").to_numpy(zero_copy_only=False) for first in "54")
+    failed = np.where(grpc, pc.is_in(codes, _GRPC_FAILS).to_numpy(zero_copy_only=False), served | (asked & client))
+    if not failed.any():
+        return batch
+    found = np.zeros(len(rows), np.bool_)
+    found[owner[failed]] = True
+    return replace(batch, rows=_set(rows, "status", pc.if_else(pa.array(found), "error", rows.column("status"))))
 
 
 _LEVELS = "TRACE|DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|ERR|SEVERE|CRITICAL|CRIT|FATAL|EMERGENCY|EMERG|PANIC"

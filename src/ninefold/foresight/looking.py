@@ -82,15 +82,17 @@ def windows(store: Store, begin: int) -> list[tuple[str, Window]]:
         Unavailable: the store cannot be read now.
     """
     rows = store.query(
-        """SELECT toUnixTimestamp64Nano(time) AS at, kind, entity, attributes['until'] AS until FROM event
-        WHERE kind IN {kinds:Array(String)} AND attributes['until'] != ''
+        """SELECT toUnixTimestamp64Nano(time) AS at, kind, entity, attributes['start'] AS start,
+            if(attributes['end'] != '', attributes['end'], attributes['until']) AS until FROM event
+        WHERE kind IN {kinds:Array(String)} AND until != ''
         AND time >= fromUnixTimestamp64Nano({begin:Int64}, 'UTC') ORDER BY at LIMIT 10000""",
         {"kinds": list(_KINDS), "begin": int(begin) - 86400 * SECOND},
     ).to_pylist()
     found = []
     for row in rows:
         try:
-            found.append((row["entity"], Window(row["at"], parse(row["until"]), row["kind"])))
+            start = parse(row["start"]) if row["start"] else row["at"]
+            found.append((row["entity"], Window(start, parse(row["until"]), row["kind"])))
         except ValueError:
             continue  # whoever sent it wrote no time there: it names no window
     return found
