@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ninefold.analytics import warm
 from ninefold.analytics.findings import described
 from ninefold.analytics.metrics.gathering import About
 from ninefold.analytics.metrics.peers import Peers, group_of
 from ninefold.ground.clock import MINUTE
+from ninefold.ground.errors import BadData
 from ninefold.model.signal import METRIC, Batch, batch_of
 
 START = 1_700_000_040 * 10**9
@@ -122,6 +124,34 @@ def test_the_standing_of_a_pod() -> None:
     assert first["siblings"] == 5
     assert first["value"] > first["usual"]
     assert first["deviation"] > 9
+
+
+def test_pods_come_and_go() -> None:
+    technique, values = fresh(), fleet(500, pods=8, seed=5)
+    about = described_pods([*PODS, "checkout-7d9f8b6c5-gggg2", "checkout-7d9f8b6c5-hhhh2"])
+    technique.process(batch_of("series", "test", START, about[12:]))
+    values[:250, 12:], values[250:, :4] = np.nan, np.nan
+    values[400:440, 13] *= 1.7
+    found = play(technique, values, about)
+    assert [(row["entity"], row["status"]) for row in found] == [(about[12]["entity"], status) for status in ("firing", "resolved")]
+
+
+def test_a_part_that_is_missing_is_noticed() -> None:
+    technique = fresh()
+    play(technique, deviant()[:330], described_pods())
+    parts = list(technique.parts())
+    again = Peers()
+    again.assemble(parts)
+    assert list(again.parts()) == parts
+    for missing in range(1, len(parts)):
+        with pytest.raises(BadData):
+            Peers().assemble(parts[:missing])
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_the_median_is_the_median(count: int) -> None:
+    values = np.random.default_rng(count).integers(0, 6, count).astype(float)
+    assert warm.loops("metrics.likening").median(values.copy(), count) == np.median(values)
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,81 @@ def test_an_entity_grows_into_a_wider_table() -> None:
     assert len(known["metrics"]) == 12
 
 
+def test_repeated_and_late_points_change_little_and_wild_ones_nothing(fresh: Callable[[], Together]) -> None:
+    rows = points(broken(), descriptions())
+    rng = np.random.default_rng(4)
+    noisy = [again for row in rows for again in ((row, row) if rng.random() < 0.1 else (row,))]
+    wild = [(series, time, value) for series, time, _ in rows[::9] for value in (np.nan, np.inf, -np.inf)]
+    late = [(series, time - 10 * MINUTE, 1e6) for series, time, _ in rows[400::11]]
+    swapped = [noisy[place ^ 1] if (place ^ 1) < len(noisy) else noisy[place] for place in range(len(noisy))]
+    merged = sorted([*swapped, *wild], key=lambda row: row[1] // MINUTE) + late
+    expected = [(row["status"], row["time"]) for row in play(fresh(), rows)]
+    assert expected
+    assert [(row["status"], row["time"]) for row in play(fresh(), merged)] == expected
+
+
+def test_a_repeated_point_of_a_counter_is_no_rate() -> None:
+    one, two, about = Together(), Together(), descriptions("counter")
+    rows = points(np.cumsum(np.abs(broken()) * 60, axis=0), about)
+    for technique in (one, two):
+        technique.process(batch_of("series", "test", START, about))
+    play(one, rows)
+    play(two, [again for row in rows for again in (row, row)])
+    assert one.behaviour(HOST) == two.behaviour(HOST)
+
+
+def test_a_metric_that_appears_later_is_no_news_and_is_judged_in_time(fresh: Callable[[], Together]) -> None:
+    technique = fresh()
+    values = machine(3000, seed=8)
+    assert play(technique, points(values[:2000], descriptions()), 400) == []
+    more = descriptions()[:1]
+    more[0] = described("threads", "", "gauge", HOST, {}, START)
+    technique.process(batch_of("series", "test", START + 2000 * MINUTE, more))
+    about = [*descriptions(), *more]
+    threads = 200 + 2 * values[2000:, 0] + np.random.default_rng(6).normal(0, 1, 1000)
+    threads[950:] += 400
+    both = np.column_stack((values[2000:], threads))
+    rows = [(series, time + 2000 * MINUTE, value) for series, time, value in points(both, about)]
+    found = play(technique, rows, 400)
+    assert [row["status"] for row in found[:1]] == ["firing"]
+    since = dict(found[0]["attributes"])["since"].rstrip("Z")
+    assert (int(np.datetime64(since, "ns").astype(np.int64)) - START) // MINUTE >= 2950
+    assert dict(found[0]["attributes"])["metrics"].startswith("threads")
+
+
+def test_a_metric_that_vanishes_is_no_news(fresh: Callable[[], Together]) -> None:
+    values = machine(1500, seed=8)
+    values[900:, 2] = np.nan
+    assert play(fresh(), points(values, descriptions()), 200) == []
+
+
+def test_an_entity_of_one_metric_is_left_to_the_others() -> None:
+    technique, about = Together(), descriptions()[:1]
+    technique.process(batch_of("series", "test", START, about))
+    values = machine(400)[:, :1]
+    values[300:] *= 50
+    assert play(technique, points(values, about)) == []
+
+
+def test_a_snapshot_comes_in_parts_and_one_that_is_missing_is_noticed() -> None:
+    technique = Together()
+    hosts = [f"host:h{number}" for number in range(700)]
+    about = [described(f"m{j}", "", "gauge", host, {"rack": host[-1]}, START) for host in hosts for j in range(3 + 15 * (host < "host:h2"))]
+    technique.process(batch_of("series", "test", START, about))
+    rng = np.random.default_rng(0)
+    for minute in range(70):
+        play(technique, [(one["series"], START + minute * MINUTE, float(rng.normal())) for one in about], len(about))
+    parts = list(technique.parts())
+    assert max(len(part) for part in parts) < 5 << 20
+    again = Together()
+    again.assemble(parts)
+    assert list(again.parts()) == parts
+    assert again.behaviour("host:h150") == technique.behaviour("host:h150")
+    for missing in range(1, len(parts)):
+        with pytest.raises(BadData):
+            Together().assemble(parts[:missing])
+
+
 def test_a_foreign_snapshot_is_refused() -> None:
     with pytest.raises(BadData):
         Together().restore(b"nonsense")

@@ -14,7 +14,7 @@ from types import ModuleType
 
 _MODULES = (
     "tables", "metrics.kernel", "logs.scanning", "traces.joining", "traces.paths",
-    "metrics.jointly", "metrics.segmenting", "metrics.smoothing",
+    "metrics.collecting", "metrics.likening", "metrics.jointly", "metrics.segmenting", "metrics.smoothing",
 )  # fmt: skip
 """Modules of compiled loops, those first that every batch needs."""
 _lock = threading.Lock()

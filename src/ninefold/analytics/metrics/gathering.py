@@ -7,6 +7,7 @@ minute is closed when `minutes.Minutes` says so, so the result does not depend o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,20 +15,24 @@ import numpy as np
 from ninefold.analytics import keeping, warm
 from ninefold.analytics.metrics.describing import is_counter
 from ninefold.analytics.minutes import Minutes, times_of
-from ninefold.ground.clock import MINUTE, SECOND
+from ninefold.ground.clock import MINUTE
+from ninefold.ground.errors import BadData
 from ninefold.model.signal import Batch
 
 F64 = np.ndarray[Any, np.dtype[np.float64]]
 I64 = np.ndarray[Any, np.dtype[np.int64]]
+Anything = np.ndarray[Any, Any]
 
-LIMIT = 20_000
+LIMIT = 100_000
 """Series that are followed; more are left to the techniques that look at each series alone."""
 FORGET = 2880
 """A series is let go of after so many minutes without a point."""
-_AHEAD = 2
-"""Minutes before the clock in which a point may lie; beyond, its sender's clock is wrong."""
 _GAUGE, _COUNTER, _DELTA = range(3)
-_VERSION = 1
+_MOST = 1e150
+"""Values beyond are no measurements, and their squares no numbers."""
+_BLOCK = 16_384
+"""Series in one part of a snapshot."""
+_VERSION = 2
 
 
 class About(NamedTuple):
@@ -49,160 +54,161 @@ class Minute(NamedTuple):
 
 
 class Gathering:
-    """The series by slot, and the points of minutes that are still open. Points of series nobody has described are passed over."""
+    """The series by slot, and the sums of minutes that are still open. Points of series nobody has described are passed over."""
 
     def __init__(self) -> None:
+        self._loops = warm.loops("metrics.collecting")
         self.about: list[About] = []
-        self._ids: list[int] = []
         self._slots: dict[int, int] = {}
+        self._known: dict[Any, Any] = {}
         self._minutes = Minutes()
-        self._open: dict[int, list[tuple[I64, F64]]] = {}
+        self._numbers = np.full(self._loops.RING, self._loops.FREE, np.int64)
         self._kinds, self._heard, self._when = (np.zeros(0, np.int64) for _ in range(3))
-        self._count = np.zeros(0)
+        self._before = np.zeros(0)
+        self._sums, self._counts = np.zeros((self._loops.RING, 0)), np.zeros((self._loops.RING, 0), np.int64)
         self._rehash()
 
     def describe(self, batch: Batch) -> list[int]:
         """Take in a `series` batch; returns the slots that are new. Buckets of histograms and series of no entity are left out."""
-        rows, new = batch.rows, []
+        rows, old = batch.rows, len(self.about)
         columns = (rows.column(name).to_pylist() for name in ("series", "name", "unit", "kind", "entity", "attributes"))
         for series, name, unit, kind, entity, attributes in zip(*columns, strict=True):
             if series in self._slots or not entity or name.endswith("_bucket") or len(self.about) >= LIMIT:
                 continue
             number = _COUNTER if is_counter(kind, name) else _DELTA if kind == "delta" else _GAUGE
             self._slots[series] = len(self.about)
-            new.append(len(self.about))
-            self.about.append(About(name, unit, number, entity, dict(attributes)))
-            self._ids.append(series)
-        if new:
-            self._grow(batch.received // MINUTE)
-        return new
+            self.about.append(self._shared(About(name, unit, number, entity, dict(attributes))))
+        if len(self.about) > old:
+            self._grow(old)
+            self._heard[old : len(self.about)] = batch.received // MINUTE
+        return list(range(old, len(self.about)))
 
     def add(self, batch: Batch) -> Iterator[Minute]:
         """Take in a `metric` batch and yield the minutes it closes, in order."""
         times, ids = times_of(batch), batch.rows.column("series").to_numpy(zero_copy_only=False)
         values = batch.rows.column("value").to_numpy(zero_copy_only=False)
-        minutes, first = self._minutes.admit(times, batch.received)
-        found = np.empty(len(ids), np.int32)
-        warm.loops("tables").lookup(ids, self._keys, self._places, found)
-        slots = found.astype(np.int64)
-        good = (slots >= 0) & np.isfinite(values) & (minutes >= first) & (minutes <= batch.received // MINUTE + _AHEAD)
-        if good.any():
-            self._keep(slots[good], times[good], values[good], minutes[good])
-        closed = self._minutes.open()
-        for number in sorted(minute for minute in self._open if minute < closed):
-            yield self._close(number)
+        clock, place = np.array((self._minutes.own, self._minutes.closed)), 0
+        self._minutes.received = max(self._minutes.received, batch.received)
+        while True:
+            place = self._loops.collect(
+                ids, times, values, place, batch.received, clock, self._keys, self._places, self._kinds, self._when, self._before,
+                self._numbers, self._sums, self._counts,
+            )  # fmt: skip
+            self._minutes.own, self._minutes.closed = clock.tolist()
+            yield from self._over()
+            if place == len(ids):
+                return
 
     def watch(self, batch: Batch) -> Iterator[Minute]:
         """Notice by a batch of another signal that time passes."""
         self._minutes.watch(batch)
-        closed = self._minutes.open()
-        for number in sorted(minute for minute in self._open if minute < closed):
-            yield self._close(number)
+        self._minutes.open()
+        yield from self._over()
 
     def forget(self, minute: int) -> I64 | None:
         """Let go of series not heard for days; the new slot of each old one, -1 of those let go; None when all stay."""
-        keep = self._heard >= minute - FORGET
+        keep = self._heard[: len(self.about)] >= minute - FORGET
         if keep.all():
             return None
         places = np.where(keep, np.cumsum(keep) - 1, -1)
-        self.about = [about for about, kept in zip(self.about, keep.tolist(), strict=True) if kept]
-        self._ids = [series for series, kept in zip(self._ids, keep.tolist(), strict=True) if kept]
-        self._slots = {series: slot for slot, series in enumerate(self._ids)}
-        self._kinds, self._heard, self._when = self._kinds[keep], self._heard[keep], self._when[keep]
-        self._count = self._count[keep]
-        for number, parts in self._open.items():
-            self._open[number] = [(places[slots[keep[slots]]], values[keep[slots]]) for slots, values in parts]
+        stay = np.flatnonzero(keep)
+        ids, self._known = list(self._slots), {}
+        self.about = [self._shared(self.about[slot]) for slot in stay.tolist()]
+        self._slots = {ids[slot]: place for place, slot in enumerate(stay.tolist())}
+        self._kinds, self._heard, self._when, self._before, self._sums, self._counts = (
+            np.ascontiguousarray(array[..., stay])
+            for array in (self._kinds, self._heard, self._when, self._before, self._sums, self._counts)
+        )
         self._rehash()
         return places
 
-    def state(self) -> bytes:
-        """All of it as one blob for `restore`."""
-        numbers = sorted(self._open)
-        flat = [(number, slots, values) for number in numbers for slots, values in self._open[number]]
-        texts = {"clock": self._minutes.state(), "about": [list(about) for about in self.about]}
-        return keeping.pack(
-            "gathering", _VERSION, texts, ids=np.array(self._ids, np.uint64), kinds=self._kinds, heard=self._heard, when=self._when,
-            count=self._count, minutes=np.concatenate([np.full(len(slots), number, np.int64) for number, slots, _ in flat] or [_NONE]),
-            slots=np.concatenate([slots for _, slots, _ in flat] or [_NONE]),
-            values=np.concatenate([values for _, _, values in flat] or [np.empty(0)]),
-        )  # fmt: skip
+    def parts(self) -> Iterator[bytes]:
+        """All of it in parts of a few megabytes for `assemble`."""
+        rings = np.flatnonzero(self._numbers != self._loops.FREE)
+        yield keeping.pack("gathering", _VERSION, {"series": len(self.about), "clock": self._minutes.state()}, numbers=self._numbers)
+        ids = np.array(list(self._slots), np.uint64)
+        for first in range(0, len(ids), _BLOCK):
+            some = slice(first, min(first + _BLOCK, len(ids)))
+            sets: dict[int, tuple[int, dict[str, str]]] = {}
+            about = [[one.name, one.unit, one.kind, one.entity, sets.setdefault(id(one.attributes), (len(sets), one.attributes))[0]]
+                     for one in self.about[some]]  # fmt: skip
+            yield keeping.pack(
+                "gathering", _VERSION, {"about": about, "sets": [one for _, one in sets.values()]}, ids=ids[some], heard=self._heard[some],
+                when=self._when[some], before=self._before[some], sums=self._sums[rings, some], counts=self._counts[rings, some],
+            )  # fmt: skip
 
-    def restore(self, state: bytes) -> None:
-        """Continue where `state` was taken.
+    def assemble(self, parts: Iterator[bytes]) -> None:
+        """Continue, from new, where `parts` were taken; as many are read as belong to it.
 
         Raises:
-            BadData: it is of another version.
+            BadData: they are of another version, or some are missing.
         """
-        texts, arrays = keeping.unpack("gathering", _VERSION, state)
-        self.about = [About(*fields) for fields in texts["about"]]
-        self._ids = arrays["ids"].tolist()
-        self._slots = {series: slot for slot, series in enumerate(self._ids)}
-        self._minutes = Minutes(*texts["clock"])
-        self._kinds, self._heard, self._when, self._count = (arrays[name] for name in ("kinds", "heard", "when", "count"))
-        minutes = arrays["minutes"]
-        self._open = {
-            number: [(arrays["slots"][minutes == number], arrays["values"][minutes == number])] for number in np.unique(minutes).tolist()
-        }
-        self._rehash()
+        head, arrays = _unpacked(parts)
+        self._minutes, self._numbers = Minutes(*head["clock"]), arrays["numbers"]
+        rings = np.flatnonzero(self._numbers != self._loops.FREE)
+        while (first := len(self.about)) < head["series"]:
+            texts, arrays = _unpacked(parts)
+            self.about += [
+                self._shared(About(name, unit, kind, entity, texts["sets"][place])) for name, unit, kind, entity, place in texts["about"]
+            ]
+            self._slots |= zip(arrays["ids"].tolist(), range(first, len(self.about)), strict=True)
+            self._grow(first)
+            some = slice(first, len(self.about))
+            self._heard[some], self._when[some], self._before[some] = arrays["heard"], arrays["when"], arrays["before"]
+            self._sums[rings, some], self._counts[rings, some] = arrays["sums"], arrays["counts"]
 
-    def _grow(self, now: int) -> None:
-        more = len(self.about) - len(self._kinds)
-        kinds = np.array([about.kind for about in self.about[-more:]], np.int64)
-        self._kinds = np.concatenate((self._kinds, kinds))
-        self._heard = np.concatenate((self._heard, np.full(more, now, np.int64)))
-        self._when, self._count = np.concatenate((self._when, np.zeros(more, np.int64))), np.concatenate((self._count, np.zeros(more)))
-        self._rehash()
+    def _shared(self, about: About) -> About:
+        """The same with texts and attributes that are kept once: those of an entity's series are mostly alike."""
+        known = self._known.setdefault
+        attributes = {known(key, key): known(value, value) for key, value in about.attributes.items()}
+        attributes = known(tuple(attributes.items()), attributes)
+        return About(
+            known(about.name, about.name), known(about.unit, about.unit), about.kind, known(about.entity, about.entity), attributes
+        )
+
+    def _grow(self, old: int) -> None:
+        """Make room for the series from slot `old` on, and let them be found."""
+        number, room = len(self.about), len(self._kinds)
+        if number > room:
+            more = max(1024, number, 2 * room) - room
+            self._kinds, self._heard, self._when, self._before, self._sums, self._counts = (
+                np.concatenate((array, np.zeros((*array.shape[:-1], more), array.dtype)), axis=-1)
+                for array in (self._kinds, self._heard, self._when, self._before, self._sums, self._counts)
+            )
+        self._kinds[old:number] = [about.kind for about in self.about[old:]]
+        if 2 * number > len(self._keys):
+            self._rehash()
+        else:
+            self._insert(old)
 
     def _rehash(self) -> None:
-        size = max(1024, 1 << (2 * len(self._ids)).bit_length())
+        size = max(1024, 1 << (2 * len(self._slots)).bit_length())
         self._keys, self._places = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
-        if self._ids:
-            ids = np.array(self._ids, np.uint64)
-            warm.loops("tables").insert(ids, np.arange(len(ids), dtype=np.int32), self._keys, self._places)
+        self._insert(0)
 
-    def _keep(self, slots: I64, times: I64, values: F64, minutes: I64) -> None:
-        counters = self._kinds[slots] == _COUNTER
-        if counters.any():
-            values = values.copy()
-            values[counters] = self._rates(slots[counters], times[counters], values[counters])
-            known = np.isfinite(values)
-            slots, values, minutes = slots[known], values[known], minutes[known]
-        if len(minutes) and minutes.min() == minutes.max():
-            self._open.setdefault(int(minutes[0]), []).append((slots, values))
-            return
-        for number in np.unique(minutes).tolist():
-            here = minutes == number
-            self._open.setdefault(number, []).append((slots[here], values[here]))
+    def _insert(self, first: int) -> None:
+        ids = np.fromiter(islice(self._slots, first, None), np.uint64, len(self._slots) - first)
+        warm.loops("tables").insert(ids, np.arange(first, first + len(ids), dtype=np.int32), self._keys, self._places)
 
-    def _rates(self, slots: I64, times: I64, values: F64) -> F64:
-        """The rate a second at each point of counters, in order of arrival; NaN at the first point and at one that is not later."""
-        order = np.argsort(slots, kind="stable")
-        slot, time, value = slots[order], times[order], values[order]
-        first = np.flatnonzero(np.diff(slot, prepend=-1))
-        before, base = np.roll(time, 1), np.roll(value, 1)
-        before[first], base[first] = self._when[slot[first]], self._count[slot[first]]
-        last = np.append(first[1:], len(slot)) - 1
-        self._when[slot[last]], self._count[slot[last]] = time[last], value[last]
-        step = (time - before) / SECOND
-        rates = np.full(len(slot), np.nan)
-        good = (before > 0) & (step > 0)
-        rates[good] = (np.where(value < base, value, value - base)[good]) / step[good]
-        result = np.empty(len(slot))
-        result[order] = rates
-        return result
-
-    def _close(self, number: int) -> Minute:
-        parts = self._open.pop(number)
-        slots, values = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-        room = len(self.about)
-        count = np.bincount(slots, minlength=room)
-        total = np.bincount(slots, weights=values, minlength=room)
-        here = np.flatnonzero(count)
-        self._heard[here] = np.maximum(self._heard[here], number)
-        return Minute(number, here, np.where(self._kinds[here] == _DELTA, total[here], total[here] / count[here]))
+    def _over(self) -> Iterator[Minute]:
+        """The minutes with points that are closed by now."""
+        for number in sorted(number for number in self._numbers.tolist() if self._loops.FREE < number < self._minutes.closed):
+            ring = number % self._loops.RING
+            here = np.flatnonzero(self._counts[ring])
+            total, count = self._sums[ring, here], self._counts[ring, here]
+            self._sums[ring, here] = self._counts[ring, here] = 0
+            self._numbers[ring] = self._loops.FREE
+            self._heard[here] = np.maximum(self._heard[here], number)
+            values = np.where(self._kinds[here] == _DELTA, total, total / count)
+            good = np.abs(values) < _MOST
+            yield Minute(number, here[good], values[good])
 
 
-_NONE = np.empty(0, np.int64)
+def _unpacked(parts: Iterator[bytes]) -> tuple[Any, dict[str, Anything]]:
+    part = next(parts, None)
+    if part is None:
+        raise BadData("the snapshot of the gathered minutes is not whole; start afresh")
+    return keeping.unpack("gathering", _VERSION, part)
 
 
 def plain(about: About) -> tuple[tuple[str, str], ...]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-SEEN, TICKS, SMOOTH, TAIL, EXCESS, SCORE, RUN, MEAN = range(8)
+SEEN, TICKS, SMOOTH, TAIL, EXCESS, SCORE, RUN, MEAN, RANK = range(9)
 """Columns of `cells`: learned minutes; minutes since the inverse was made; smoothed surprise; its tracked quantile; mean excess beyond it;
--log10 of the chance of the last minute; how long it has been beyond (leaks in quiet minutes); mean surprise."""
-CELLS = 8
+-log10 of the chance of the last minute; how long it has been beyond (leaks in quiet minutes); mean surprise; smoothed mean of
+its parts squared, which ranks minutes."""
+CELLS = 9
+FEWEST, HOLD = 3, 5
+"""Metrics an entity must have; for so many minutes a value stands for those after it."""
 WARM_UP = 60
 """Minutes an entity is learned before it is judged, plus two for each of its metrics."""
 _SLOWEST, _REFRESH = 1 / 2880, 60
@@ -20,7 +23,8 @@ _SMOOTH, _LEAK, _CARE, _TRUST = 0.2, 0.6, 4.0, 2880
 _NEW = 4320.0
 """After so many minutes beyond, what was unusual is the new normal."""
 
-_1, _2, _3 = types.float64[::1], types.float64[:, ::1], types.float64[:, :, ::1]
+_1, _2, _3 = types.float64[::1], types.float64[:, ::1], types.float32[:, :, ::1]
+_I = types.int64[::1]
 
 
 @njit(types.void(_2, _2), cache=True, nogil=True, error_model="numpy")
@@ -80,22 +84,22 @@ def notice(cells, surprise, judged, teach):  # type: ignore[no-untyped-def]
         tail(cells, smooth, judged)
 
 
-@njit(types.void(_1, _1, _1, _1, _1, _2, _2, _1), cache=True, nogil=True, error_model="numpy")
+@njit(types.void(_1, _1, _1, _1, _1, types.float32[:, ::1], types.float32[:, ::1], _1), cache=True, nogil=True, error_model="numpy")
 def learn(x, learned, level, spread, seen, cov, inverse, cells):  # type: ignore[no-untyped-def]
     """Take a minute of one entity into levels, spreads and covariance, renew the inverse now and then; `learned` is standardised."""
     cells[SEEN] += 1
     care = 1.0 / (1.0 + cells[RUN]) ** _CARE if cells[RUN] < _NEW else 1.0
-    rate = care * max(1.0 / cells[SEEN], _SLOWEST)
     width = len(x)
-    weight = np.empty(width)
+    here, weight = np.empty(width), np.empty(width)
     for j in range(width):
-        weight[j] = rate if x[j] == x[j] else 0.0
+        here[j] = 1.0 if x[j] == x[j] else 0.0
+        weight[j] = here[j] * care * max(1.0 / (seen[j] + 1.0), _SLOWEST)
     for j in range(width):
         value = x[j]
         if value != value:
             continue
         seen[j] += 1
-        w = care * max(1.0 / seen[j], _SLOWEST)
+        w = weight[j]
         floor = (1e-3 * abs(level[j])) ** 2 + 1e-24
         gap = value - level[j]
         if seen[j] > 10:
@@ -104,18 +108,75 @@ def learn(x, learned, level, spread, seen, cov, inverse, cells):  # type: ignore
         level[j] += w * gap
         spread[j] = (1.0 - w) * (spread[j] + w * gap * gap)
         for k in range(width):
-            cov[j, k] += weight[k] * (learned[j] * learned[k] - cov[j, k])
+            more = here[k] * (w if w > weight[k] else weight[k])  # of a pair the younger one's
+            cov[j, k] += more * (learned[j] * learned[k] - cov[j, k])
     cells[TICKS] += 1
     if cells[TICKS] >= _REFRESH:
         cells[TICKS] = 0
         known = np.count_nonzero(seen)
-        work = np.empty((width, width))
-        shrink = max(_SHRINK, known / (known + cells[SEEN]))
+        work, result, kept = np.empty((width, width)), np.empty((width, width)), np.empty(width)
+        for j in range(width):
+            kept[j] = 1.0 - max(_SHRINK, known / (known + seen[j])) if seen[j] > 0 else 0.0
         for j in range(width):
             for k in range(width):
-                work[j, k] = (1.0 - shrink) * cov[j, k]
-            work[j, j] = max(cov[j, j], _LEAST) + shrink * _RIDGE if seen[j] > 0 else 1.0
-        invert(work, inverse)
+                work[j, k] = np.sqrt(kept[j] * kept[k]) * cov[j, k]
+            work[j, j] = max(cov[j, j], _LEAST) + (1.0 - kept[j]) * _RIDGE if seen[j] > 0 else 1.0
+        invert(work, result)
+        sound = True
+        for j in range(width):
+            sound = sound and 0.0 < result[j, j] < np.inf
+        if sound:  # metrics learned for unlike times may give no covariance; the last one stands
+            inverse[:, :] = result
+
+
+@njit(
+    types.int64(_I, _1, types.int64, types.int64, _I, _I, _I, _2, _2, _I, _2), cache=True, nogil=True, error_model="numpy"
+)  # fmt: skip
+def gather(slots, values, number, width, widths, places, columns, last, when, rows, x):  # type: ignore[no-untyped-def]
+    """Put a minute's values where they belong, and say who is to be judged.
+
+    Args:
+        slots, values, number: the minute.
+        width: of the table; of the series in others nothing is done.
+        widths, places, columns: of each slot: its table, row and column.
+        last, when: the table's last values and their minutes, [entities, metrics].
+        rows, x: out, [entities] and [entities, metrics]: the rows with at least `FEWEST` values, one of them of this minute, and their
+            values, NaN where there is none in `HOLD` minutes.
+
+    Returns:
+        how many there are.
+    """
+    fresh = np.zeros(len(last), np.uint8)
+    for i in range(len(slots)):
+        slot = slots[i]
+        if widths[slot] == width:
+            row, column = places[slot], columns[slot]
+            last[row, column], when[row, column], fresh[row] = values[i], number, 1
+    n = 0
+    for row in range(len(last)):
+        if not fresh[row]:
+            continue
+        known = 0
+        for j in range(width):
+            held = when[row, j] > number - HOLD
+            x[n, j] = last[row, j] if held else np.nan
+            known += held
+        if known >= FEWEST:
+            rows[n] = row
+            n += 1
+    return n
+
+
+@njit(types.void(_1, types.float32[::1], types.float32[:, ::1]), cache=True, nogil=True, error_model="numpy")
+def fill(x, u, inverse):  # type: ignore[no-untyped-def]
+    """What is missing of the standardised `u` becomes what the others let expect (Gauss-Seidel)."""
+    for _ in range(_SWEEPS):
+        for j in range(len(x)):
+            if x[j] != x[j]:
+                total = inverse[j, j] * u[j]
+                for k in range(len(x)):
+                    total -= inverse[j, k] * u[k]
+                u[j] = total / inverse[j, j]
 
 
 @njit(types.void(types.int64[::1], _2, types.boolean[::1], _2, _2, _2, _3, _3, _2, _2, _2), cache=True, nogil=True, error_model="numpy")
@@ -133,12 +194,13 @@ def judge(rows, x, teach, level, spread, seen, cov, inverse, cells, usual, rest)
             nothing is judged.
     """
     width = x.shape[1]
-    u, learned, away = np.empty(width), np.empty(width), np.empty(width)
+    u, learned, away = np.empty(width, np.float32), np.empty(width), np.empty(width, np.float32)
     for i in range(len(rows)):
         row = rows[i]
         known, present = 0, 0
         for j in range(width):
-            rest[i, j] = u[j] = learned[j] = 0.0
+            rest[i, j] = learned[j] = 0.0
+            u[j] = 0.0
             usual[i, j] = level[row, j]
             known += seen[row, j] > 0
             value = x[i, j]
@@ -153,15 +215,10 @@ def judge(rows, x, teach, level, spread, seen, cov, inverse, cells, usual, rest)
                 u[j] = min(max(gap, -_LOOK), _LOOK)
                 learned[j] = min(max(gap, -_WILD), _WILD)
         warm = WARM_UP + 2 * known
-        surprise = 0.0
+        surprise, squares = 0.0, 0.0
         if cells[row, SEEN] >= warm and present > 0:
-            for _ in range(_SWEEPS if present < known else 0):  # what is missing is what the others let expect (Gauss-Seidel)
-                for j in range(width):
-                    if x[i, j] != x[i, j]:
-                        total = inverse[row, j, j] * u[j]
-                        for k in range(width):
-                            total -= inverse[row, j, k] * u[k]
-                        u[j] = total / inverse[row, j, j]
+            if present < known:
+                fill(x[i], u, inverse[row])
             away[:] = 0.0
             for k in range(width):
                 for j in range(width):  # the inverse is symmetric; along its rows is faster
@@ -171,10 +228,11 @@ def judge(rows, x, teach, level, spread, seen, cov, inverse, cells, usual, rest)
                     continue
                 total = away[j]
                 rest[i, j] = min(max(total / np.sqrt(inverse[row, j, j]), -_LOOK), _LOOK)
-                surprise += np.log1p(rest[i, j] ** 2)
+                part = np.log1p(rest[i, j] ** 2)
+                surprise, squares = surprise + part, squares + part * part
                 floor = (1e-3 * abs(level[row, j])) ** 2 + 1e-24
                 usual[i, j] = level[row, j] + (u[j] - total / inverse[row, j, j]) * np.sqrt(spread[row, j] + floor)
-            surprise /= present
-            notice(cells[row], surprise, cells[row, SEEN] - warm, teach[i])
+            cells[row, RANK] += _SMOOTH * (squares / present - cells[row, RANK])
+            notice(cells[row], surprise / present, cells[row, SEEN] - warm, teach[i])
         if teach[i] and present > 0:
             learn(x[i], learned, level[row], spread[row], seen[row], cov[row], inverse[row], cells[row])

@@ -9,7 +9,8 @@ not learned; after two days it is the new normal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -27,17 +28,17 @@ from ninefold.model.signal import Batch, batch_of
 F64 = np.ndarray[Any, np.dtype[np.float64]]
 I64 = np.ndarray[Any, np.dtype[np.int64]]
 
-WIDTHS = (4, 8, 16, 32, 64)
+WIDTHS = (4, 8, 16, 24, 32, 48, 64)
 """Tables of entities by how many metrics they have; of an entity with more than the last, the first so many are judged."""
-LIMIT = 2000
+LIMIT = 20_000
 """Entities that are followed."""
-_FEWEST, _HOLD = 3, 5
-"""Metrics an entity must have; for so many minutes a value stands for those after it."""
 _TOP, _SILENT = 3, 30 * MINUTE
 _DAY = 1440
 _OVER = ("resolved", "closed", "merged")
 _HIGH = 10.0
-_VERSION = 1
+_BLOCK = 1 << 17
+"""Places of a covariance in one part of a snapshot."""
+_VERSION = 2
 
 
 class Table:
@@ -48,23 +49,22 @@ class Table:
         self.width = width
         self.slots = np.full((rows, width), -1, np.int64)
         self.when, self.last, self.level, self.spread, self.seen, self.rest, self.usual = (np.zeros((rows, width)) for _ in range(7))
-        self.cov, self.inverse = np.zeros((rows, width, width)), np.zeros((rows, width, width))
+        self.cov, self.inverse = np.zeros((rows, width, width), np.float32), np.tile(np.eye(width, dtype=np.float32), (rows, 1, 1))
         self.cells = np.zeros((rows, cells))
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """All of it by name."""
         return {name: array for name, array in vars(self).items() if name != "width"}
 
-    def take(self, rows: I64) -> None:
-        """Keep only these rows, in this order; -1 makes a new one."""
-        for name, array in self.arrays().items():
-            taken = np.full((len(rows), *array.shape[1:]), -1 if name == "slots" else 0, array.dtype)
-            taken[rows >= 0] = array[rows[rows >= 0]]
-            setattr(self, name, taken)
-        self.inverse[rows < 0] = np.eye(self.width)
+    def reserve(self, rows: int) -> None:
+        """Have room for so many rows."""
+        if (have := len(self.slots)) < rows:
+            more = Table(self.width, max(rows, have + have // 4) - have).arrays()
+            for name, array in self.arrays().items():
+                setattr(self, name, np.concatenate((array, more[name])))
 
     def copy_row(self, row: int, other: Table, place: int) -> None:
-        """Row `place` of a narrower table becomes this table's `row`."""
+        """Row `place` of a table that is not wider becomes this table's `row`."""
         for name, array in other.arrays().items():
             mine = getattr(self, name)
             mine[(row, *(slice(0, size) for size in array.shape[1:]))] = array[place]
@@ -104,13 +104,7 @@ class Together:
 
     def snapshot(self) -> bytes:
         """All state in one."""
-        texts = {
-            "names": [self._names[width] for width in WIDTHS], "episodes": self._episodes.state(), "troubled": self._troubled,
-            "day": self._day,
-        }  # fmt: skip
-        arrays = {f"{name}.{width}": array for width, table in self._tables.items() for name, array in table.arrays().items()}
-        places = {"width": self._width, "row": self._row, "column": self._column}
-        return keeping.joined((self._gathered.state(), keeping.pack(self.name, _VERSION, texts, **places, **arrays)))
+        return keeping.joined(self.parts())
 
     def restore(self, state: bytes) -> None:
         """Take over a snapshot; empty bytes start afresh.
@@ -118,21 +112,49 @@ class Together:
         Raises:
             BadData: it is of another version, or not whole.
         """
+        self.assemble(keeping.separated(state))
+
+    def parts(self) -> Iterator[bytes]:
+        """All state in parts of a few megabytes; nothing may be processed before the last part was taken."""
+        yield from self._gathered.parts()
+        texts = {
+            "names": [self._names[width] for width in WIDTHS], "episodes": self._episodes.state(), "troubled": self._troubled,
+            "day": self._day,
+        }  # fmt: skip
+        yield keeping.pack(self.name, _VERSION, texts, width=self._width, row=self._row, column=self._column)
+        for width, table in self._tables.items():
+            for first in range(0, len(self._names[width]), _BLOCK // width**2):
+                last = min(first + _BLOCK // width**2, len(self._names[width]))
+                yield keeping.pack(self.name, _VERSION, {}, **{name: array[first:last] for name, array in table.arrays().items()})
+
+    def assemble(self, parts: Iterable[bytes]) -> None:
+        """Take over the parts of a snapshot in their order; none start afresh.
+
+        Raises:
+            BadData: they are of another version, or some are missing.
+        """
         self._reset()
-        parts = list(keeping.separated(state))
-        if not parts:
+        rest = iter(parts)
+        head = next(rest, b"")
+        if not head:
             return
-        if len(parts) != 2:
-            raise BadData(f"the snapshot of {self.name} has {len(parts)} parts, expected 2; start afresh")
-        self._gathered.restore(parts[0])
-        texts, arrays = keeping.unpack(self.name, _VERSION, parts[1])
+        self._gathered.assemble(chain((head,), rest))
+        texts, arrays = self._unpacked(rest)
         self._names = dict(zip(WIDTHS, texts["names"], strict=True))
         self._entities = {name: (width, row) for width, names in self._names.items() for row, name in enumerate(names)}
         self._episodes, self._troubled, self._day = Episodes(texts["episodes"]), texts["troubled"], texts["day"]
         self._width, self._row, self._column = arrays["width"], arrays["row"], arrays["column"]
         for width, table in self._tables.items():
-            for name in table.arrays():
-                setattr(table, name, arrays[f"{name}.{width}"])
+            table.reserve(len(self._names[width]))
+            for first in range(0, len(self._names[width]), _BLOCK // width**2):
+                for name, array in self._unpacked(rest)[1].items():
+                    getattr(table, name)[first : first + len(array)] = array
+
+    def _unpacked(self, parts: Iterator[bytes]) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
+        part = next(parts, None)
+        if part is None:
+            raise BadData(f"the snapshot of {self.name} is not whole; start afresh")
+        return keeping.unpack(self.name, _VERSION, part)
 
     def behaviour(self, entity: str) -> dict[str, Any] | None:
         """What is known of an entity now: score, since when it is unusual, and its metrics, the most surprising first. Copies."""
@@ -154,8 +176,8 @@ class Together:
             })  # fmt: skip
         since = self._episodes.since((entity,))
         minutes = int(table.cells[row, cells.SEEN])
-        score = float(table.cells[row, cells.SCORE])
-        return {"learned_minutes": minutes, "judged": judged, "score": score, "since": since, "metrics": metrics}
+        score, rank = table.cells[row, [cells.SCORE, cells.RANK]].tolist()
+        return {"learned_minutes": minutes, "judged": judged, "score": score, "rank": rank, "since": since, "metrics": metrics}
 
     def _hear(self, batch: Batch) -> None:
         """While an incident of an entity is open, its minutes are not learned."""
@@ -189,24 +211,29 @@ class Together:
         table, names = self._tables[wider], self._names[wider]
         place = len(names)
         names.append(entity)
-        table.take(np.append(np.arange(place), -1))
+        table.reserve(place + 1)
         if width:
             table.copy_row(place, self._tables[width], row)
-            self._drop(width, np.delete(np.arange(len(self._names[width])), row))
-        self._entities[entity] = (wider, place)
-        slots = table.slots[place][table.slots[place] >= 0]
-        self._width[slots], self._row[slots] = wider, place
+            self._drop(width, row)
+        self._settle(wider, place, entity)
         return place
 
-    def _drop(self, width: int, kept: I64) -> None:
-        """Keep only these rows of a table."""
-        table = self._tables[width]
-        table.take(kept)
-        self._names[width] = [self._names[width][row] for row in kept.tolist()]
-        for row, name in enumerate(self._names[width]):
-            self._entities[name] = (width, row)
-            slots = table.slots[row][table.slots[row] >= 0]
-            self._row[slots] = row
+    def _drop(self, width: int, row: int) -> None:
+        """Take a row out of a table; the last one takes its place."""
+        table, names = self._tables[width], self._names[width]
+        last, name = len(names) - 1, names.pop()
+        if row < last:
+            names[row] = name
+            table.copy_row(row, table, last)
+            self._settle(width, row, name)
+        table.copy_row(last, Table(width, 1), 0)
+
+    def _settle(self, width: int, row: int, entity: str) -> None:
+        """Note where an entity is."""
+        self._entities[entity] = (width, row)
+        slots = self._tables[width].slots[row]
+        slots = slots[slots >= 0]
+        self._width[slots], self._row[slots] = width, row
 
     def _fill(self, width: int, row: int, slots: list[int]) -> None:
         table = self._tables[width]
@@ -218,16 +245,13 @@ class Together:
     def _judge(self, minute: Minute) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for width, table in self._tables.items():
-            here = self._width[minute.slots] == width
-            if not here.any():
+            active, x = np.empty(len(table.last), np.int64), np.empty(table.last.shape)
+            number = warm.loops("metrics.jointly").gather(
+                minute.slots, minute.values, minute.number, width, self._width, self._row, self._column, table.last, table.when, active, x
+            )  # fmt: skip
+            if not number:
                 continue
-            rows, columns = self._row[minute.slots[here]], self._column[minute.slots[here]]
-            table.last[rows, columns], table.when[rows, columns] = minute.values[here], minute.number
-            active = np.unique(rows)
-            x = np.where(table.when[active] > minute.number - _HOLD, table.last[active], np.nan)
-            enough = np.count_nonzero(~np.isnan(x), axis=1) >= _FEWEST
-            active, x = active[enough], np.ascontiguousarray(x[enough])
-            names = self._names[width]
+            active, x, names = active[:number], x[:number], self._names[width]
             teach = np.ones(len(active), bool)
             if self._troubled:
                 teach = np.array([self._troubled.get(names[row], -_DAY) <= minute.number - _DAY for row in active.tolist()], bool)
@@ -319,17 +343,17 @@ class Together:
                 table.cov[row, column, :] = table.cov[row, :, column] = 0.0
                 table.inverse[row, column, :] = table.inverse[row, :, column] = 0.0
                 table.inverse[row, column, column] = 1.0
-            empty = (table.slots < 0).all(axis=1)
-            for row in np.flatnonzero(empty).tolist():
+            empty = (table.slots[: len(self._names[width])] < 0).all(axis=1)
+            for row in np.flatnonzero(empty)[::-1].tolist():
                 del self._entities[self._names[width][row]]
-            if empty.any():
-                self._drop(width, np.flatnonzero(~empty))
+                self._drop(width, row)
 
 
 class Replayed(NamedTuple):
-    """A history judged minute by minute: surprise and score (-log10 of its chance) [minutes], the metrics' parts in it [minutes, metrics],
-    and the alarms as pairs of first minute and the minute it was told in."""
+    """A history judged minute by minute: rank, surprise and score (-log10 of its chance) [minutes], the metrics' parts in the surprise
+    [minutes, metrics], and the alarms as pairs of first minute and the minute it was told in."""
 
+    rank: F64
     surprise: F64
     score: F64
     shares: F64
@@ -340,13 +364,12 @@ def replay(values: F64) -> Replayed:
     """Judge the history of one entity, [minutes, metrics] with NaN where there is none, as the technique does."""
     minutes, width = values.shape
     loops, episodes = warm.loops("metrics.jointly"), Episodes()
-    table = Table(width)
-    table.take(np.array([-1]))
-    found = Replayed(np.zeros(minutes), np.zeros(minutes), np.zeros((minutes, width)), [])
+    table = Table(width, 1)
+    found = Replayed(np.zeros(minutes), np.zeros(minutes), np.zeros(minutes), np.zeros((minutes, width)), [])
     rows, usual, rest = np.zeros(1, np.int64), np.empty((1, width)), np.empty((1, width))
     for minute, x in enumerate(np.ascontiguousarray(values[:, None, :], np.float64)):
         loops.judge(rows, x, _LEARN, table.level, table.spread, table.seen, table.cov, table.inverse, table.cells, usual, rest)
-        found.surprise[minute], found.score[minute] = table.cells[0, loops.SMOOTH], table.cells[0, loops.SCORE]
+        found.rank[minute], found.surprise[minute], found.score[minute] = table.cells[0, [loops.RANK, loops.SMOOTH, loops.SCORE]]
         found.shares[minute] = _shares(rest[0])
         if episodes.judge(("",), float(found.score[minute]), (minute + 1) * MINUTE, (minute + 2) * MINUTE) == "fired":
             found.alarms.append((episodes.since(("",)) // MINUTE - 1, minute))
@@ -357,7 +380,7 @@ _LEARN = np.ones(1, bool)
 
 
 def _shares(rest: F64) -> F64:
-    """The part of each metric in the surprise, 0 to 1."""
-    surprise = np.log1p(rest**2)
-    shares: F64 = surprise / max(float(surprise.sum()), 1e-12)
+    """The part of each metric in what is not expected, 0 to 1."""
+    away = np.abs(rest)
+    shares: F64 = away / max(float(away.sum()), 1e-12)
     return shares

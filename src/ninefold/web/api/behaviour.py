@@ -23,7 +23,7 @@ class MetricBehaviour(BaseModel):
     value: float | None = Field(description="Of its last minute; none yet: null.")
     usual: float | None = Field(description="What the entity's other metrics let expect; null while learning.")
     deviation: float = Field(description="How far off the value is, in spreads of what the others do not explain; negative is below.")
-    contribution: float = Field(description="Its part in the entity's surprise, 0 to 1.")
+    contribution: float = Field(description="Its part in what the others do not explain, 0 to 1.")
 
 
 class Together(BaseModel):
@@ -32,6 +32,7 @@ class Together(BaseModel):
     judged: bool = Field(description="Whether enough minutes have been learned.")
     learned_minutes: int
     score: float = Field(description="-log10 of the chance of the last minute; 5 and more, twice, is an alarm.")
+    rank: float = Field(description="How unusual the last minutes are, to compare entities and minutes by; it has no threshold.")
     since: str | None = Field(description="Since when they do not go together; null: they do.")
     metrics: list[MetricBehaviour] = Field(description="The most surprising first.")
 
