@@ -10,6 +10,7 @@ const { metafile } = await build({
   entryPoints: { app: 'src/main.tsx', theme: 'src/theme.ts', icon: 'src/icon.svg' },
   outdir: out,
   bundle: true,
+  splitting: true,
   minify: true,
   format: 'esm',
   target: 'es2022',
@@ -17,6 +18,7 @@ const { metafile } = await build({
   jsxImportSource: 'preact',
   loader: { '.woff2': 'file', '.svg': 'copy' },
   entryNames: '[name]-[hash]',
+  chunkNames: '[name]-[hash]',
   assetNames: '[name]-[hash]',
   legalComments: 'none',
   metafile: true,
@@ -25,6 +27,10 @@ const { metafile } = await build({
 
 const files = Object.keys(metafile.outputs).map((path) => basename(path))
 const named = (start, end) => files.find((file) => file.startsWith(start) && file.endsWith(end))
+// What the first page needs beside its own script; the browser would otherwise learn of it only when it has read that.
+const needed = metafile.outputs[Object.keys(metafile.outputs).find((path) => basename(path) === named('app-', '.js'))].imports
+  .filter(({ kind, external }) => kind === 'import-statement' && !external)
+  .map(({ path }) => `<link rel="modulepreload" href="/${basename(path)}" />`)
 const page = await readFile('src/index.html', 'utf8')
 const links = {
   THEME: named('theme-', '.js'),
@@ -33,7 +39,8 @@ const links = {
   FONT: named('inter-', '.woff2'),
   ICON: named('icon-', '.svg'),
 }
-await writeFile(join(out, 'index.html'), page.replace(/%(\w+)%/g, (_, name) => `/${links[name]}`))
+const index = page.replace('%NEEDED%', needed.join('\n    ')).replace(/%(\w+)%/g, (_, name) => `/${links[name]}`)
+await writeFile(join(out, 'index.html'), index)
 
 const { dependencies } = JSON.parse(await readFile('package.json', 'utf8'))
 const parts = [...Object.keys(dependencies), '@preact/signals-core'].map(async (name) => {

@@ -5,20 +5,11 @@ import 'uplot/dist/uPlot.min.css'
 import { me, Problem, signIn, whoAmI } from './core/api'
 import { startClock } from './core/clock'
 import { startKeys } from './core/keys'
+import { later, loadAhead } from './core/later'
 import { startLive } from './core/live'
 import { go, path, startRouter } from './core/router'
-import { AlertsPage } from './pages/alerts'
-import { AnomaliesPage } from './pages/anomalies'
-import { ExplorePage } from './pages/explore'
-import { IncidentPage } from './pages/incident'
 import { IncidentsPage } from './pages/incidents'
 import { LoginPage } from './pages/login'
-import { MutesPage } from './pages/mutes'
-import { QueryPage } from './pages/query'
-import { RoadmapPage } from './pages/roadmap'
-import { SourcePage } from './pages/source'
-import { SourcesPage } from './pages/sources'
-import { RunPage, WorkflowPage, WorkflowsPage } from './pages/workflows'
 import { Empty, Trouble } from './parts/bits'
 import { Page } from './parts/page'
 import { Shell } from './parts/shell'
@@ -35,6 +26,19 @@ import './style/sources.css'
 import './style/connect.css'
 import './style/anomalies.css'
 import './style/alerts.css'
+
+const AlertsPage = later('alerts', 'Alerts', () => import('./pages/alerts').then((file) => file.AlertsPage))
+const AnomaliesPage = later('anomalies', 'Anomalies', () => import('./pages/anomalies').then((file) => file.AnomaliesPage))
+const ExplorePage = later('explore', 'Explore', () => import('./pages/explore').then((file) => file.ExplorePage))
+const IncidentPage = later('incidents', 'Incident', () => import('./pages/incident').then((file) => file.IncidentPage))
+const MutesPage = later('mutes', 'Mutes', () => import('./pages/mutes').then((file) => file.MutesPage))
+const QueryPage = later('query', 'Query', () => import('./pages/query').then((file) => file.QueryPage))
+const RoadmapPage = later('roadmap', 'Roadmap', () => import('./pages/roadmap').then((file) => file.RoadmapPage))
+const SourcePage = later('sources', 'Source', () => import('./pages/source').then((file) => file.SourcePage))
+const SourcesPage = later('sources', 'Sources', () => import('./pages/sources').then((file) => file.SourcesPage))
+const RunPage = later('runs', 'Run', () => import('./pages/workflows').then((file) => file.RunPage))
+const WorkflowPage = later('workflows', 'Workflow', () => import('./pages/workflows').then((file) => file.WorkflowPage))
+const WorkflowsPage = later('workflows', 'Workflows', () => import('./pages/workflows').then((file) => file.WorkflowsPage))
 
 function Home() {
   useEffect(() => go('/incidents', true), [])
@@ -142,6 +146,7 @@ function Console() {
   )
 }
 
+loadAhead()
 startRouter()
 startClock()
 startKeys()

@@ -18,10 +18,10 @@ def answers(now: datetime) -> dict[str, Any]:
         "fingerprint": MARK, "title": "p99 of cart is 1.2 s, expected 80 to 140 ms", "entity": "service:shop/cart", "series": "1001",
         "metric": "p99", "unit": "s", "reason": "level shift", "horizon": "12", "technique": "baseline", "severity": "high",
         "status": "firing", "value": 1.2, "expected": 0.11, "lower": 0.08, "upper": 0.14, "score": 9.1, "since": ago[25], "until": None,
-        "verdict": "",
+        "verdict": "", "demoted": False,
     }  # fmt: skip
     over = anomaly | {"fingerprint": "00000000000000ac", "title": "Mail is still", "entity": "service:shop/mail", "reason": "stall",
-                      "status": "resolved", "until": ago[1], "technique": "peers", "severity": "warning"}  # fmt: skip
+                      "status": "resolved", "until": ago[1], "technique": "peers", "severity": "warning", "demoted": True}  # fmt: skip
     move = {
         "id": 7, "time": ago[25], "scope": "series", "target": "1001", "before": 1.0, "after": 1.15, "why": "noise, says ops",
         "fingerprint": MARK, "actor": "ops", "undone": False,
@@ -39,9 +39,11 @@ def answers(now: datetime) -> dict[str, Any]:
     return {
         "anomalies": {"items": [anomaly, over]},
         "anomalies/{id}/why": {
-            "anomaly": anomaly, "expected_band": [0.08, 0.14], "deviation": 1.09, "threshold": 5.2, "base": 4.5, "scope": "everything",
-            "scope_name": "", "word": "normal", "word_factor": 1.0, "verdict_factor": 1.15, "fatigue_factor": 1.0, "held": False,
-            "learned": [move],
+            "anomaly": anomaly, "expected_band": [0.08, 0.14], "deviation": 1.09, "details": {"calls": "120 in the last minute"},
+            "thresholds": {
+                "threshold": 5.2, "base": 4.5, "scope": "everything", "scope_name": "", "word": "normal", "word_factor": 1.0,
+                "verdict_factor": 1.15, "fatigue_factor": 1.0, "held": False, "learned": [move],
+            },
         },
         "interesting": {"items": [{
             "series": "1010", "name": "shop.orders", "label": "orders", "entity": "", "unit": "1", "strength": 4.2, "value": 3.0,

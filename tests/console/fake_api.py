@@ -15,6 +15,7 @@ from typing import Any
 import fake_anomalies
 import fake_incidents
 import fake_mutes
+import fake_regression
 import fake_rest
 import fake_sources
 import uvicorn
@@ -110,7 +111,7 @@ class FakeServer:
     # -- handlers ----------------------------------------------------------------------------------------------------
 
     def _app(self) -> Starlette:
-        api = "/api/v1"
+        api, now = "/api/v1", self.now
         get = {
             "summary": self._summary,
             "incidents": self._incidents,
@@ -131,13 +132,19 @@ class FakeServer:
             "approvals": self._approvals,
             "roadmap": self._roadmap,
             "me": self._me,
-            **{path: self._canned(answer) for path, answer in (fake_anomalies.answers(self.now) | fake_mutes.answers(self.now)).items()},
+            **{
+                path: self._canned(answer)
+                for each in (fake_anomalies, fake_mutes, fake_regression)
+                for path, answer in each.answers(now).items()
+            },
         }
         post = {
             "sources/{name:path}/mapping/preview": self._preview, "sources/{name:path}/mapping/replay": self._reread,
             "source-kinds/{kind}/check": self._check,
             "incidents/{id}/{action}": self._act, "quarantine/replay": self._replay, "workflows/{name}/run": self._start_run,
             "workflows/stop": self._stop, "runs/{id}/cancel": self._cancel, "approvals/{id}": self._decide, "query": self._query,
+            "regression": lambda _, body: JSONResponse(fake_regression.fit(now, body)),
+            "regressions": lambda *_: JSONResponse(fake_regression.saved(now).model_dump(), 201),
             "mutes": self._noted, "mutes/preview": lambda *_: JSONResponse(fake_mutes.preview(self.now)),
             "anomalies/{id}/verdict": self._noted, "detection/learned/{id}/undo": self._noted, "detection/shadow/promote": self._noted,
         }  # fmt: skip
@@ -148,6 +155,7 @@ class FakeServer:
         routes += [Route(f"{api}/detection/sensitivity", self._guarded(self._noted), methods=["PUT"])]
         routes += [Route(f"{api}/workflows/stop", self._guarded(self._lift), methods=["DELETE"])]
         routes += [Route(f"{api}/mutes/{{id}}", self._guarded(lambda _: JSONResponse({})), methods=["DELETE"])]
+        routes += [Route(f"{api}/regressions/{{id}}", self._guarded(lambda _: Response(status_code=204)), methods=["DELETE"])]
         routes += [WebSocketRoute(f"{api}/live", self._live), Route("/{path:path}", self._page)]
         return Starlette(routes=routes)
 

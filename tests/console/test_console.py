@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from fake_api import TOKEN, FakeServer
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from conftest import ROOT, Open, Serve
 
@@ -44,6 +44,10 @@ PAGES = {
     "/query": "Query",
     "/roadmap/4": "Roadmap",
     "/nowhere": "Not found",
+    "/anomalies?selected=00000000000000aa": "Anomalies",
+    "/anomalies/regression?target=1001&driver=1010&method=recursive&selected=0123456789ab": "Anomalies",
+    "/anomalies/learned": "Anomalies",
+    "/explore?series=1001&ahead=1&shifts=1&behaviour=1": "Explore",
 }
 STEPS = [
     "Identify use cases", "Agree on systems of record", "Define success criteria", "Evaluate data models", "Analyse workflows",
@@ -380,7 +384,43 @@ def test_everybody_can_read_every_page(serve: Serve, visit: Open, theme: str) ->
     assert found == []
 
 
+def test_keys_typed_before_a_page_is_there_are_pressed_when_it_is(server: FakeServer, visit: Open) -> None:
+    page = settled(visit(server, "/login"))
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    page.route("**/anomalies-*.js", hold)
+    page.reload()
+    expect(page.locator("h1")).to_have_text("Incidents")
+    for key in "ga2":
+        page.keyboard.press(key)
+    expect(page.locator("h1")).to_have_text("Anomalies")
+    expect(page).to_have_url(re.compile("/anomalies$"))
+    for route in waiting:
+        route.continue_()
+    expect(page).to_have_url(re.compile("/anomalies/forecasts$"))
+
+
+def test_a_page_whose_file_is_gone_loads_the_console_again_once(server: FakeServer, visit: Open) -> None:
+    page = settled(visit(server))
+    page.route("**/anomalies-*.js", lambda route: route.fulfill(body="<html>", content_type="text/html"))
+    loads: list[str] = []
+    page.on("load", lambda _: loads.append(page.url))
+    page.goto(f"{server.url}/anomalies")
+    expect(page.get_by_role("alert")).to_contain_text("This page could not be loaded")
+    assert len(loads) == 2
+    page.unroute("**/anomalies-*.js")
+    page.get_by_role("link", name="Query").click()
+    expect(page.locator("h1")).to_have_text("Query")
+
+
 def test_the_bundle_stays_small(static: Path) -> None:
-    scripts = sum(len(gzip.compress(file.read_bytes())) for file in static.glob("*.js"))
-    assert scripts <= 80_000
-    assert not re.search(r"<script>|style=", (static / "index.html").read_text())
+    index = (static / "index.html").read_text()
+    first = set(re.findall(r'(?:src|href)="/([\w.-]+\.js)"', index))
+    imported = {name for file in first for name in re.findall(r'(?:from|import)"\./([\w.-]+\.js)"', (static / file).read_text())}
+    assert imported <= first, "what the first page needs is fetched at once"
+    assert sum(len(gzip.compress((static / file).read_bytes())) for file in first) <= 55_000
+    assert len(list(static.glob("*.js"))) > len(first) + 5, "other pages come later"
+    assert not re.search(r"<script>|style=", index)

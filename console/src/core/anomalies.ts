@@ -1,4 +1,5 @@
 /** What the analytics answer: anomalies, thresholds, forecasts, log templates, operations. */
+import { span } from './format'
 import type { Severity } from './types'
 
 export interface Anomaly {
@@ -20,7 +21,27 @@ export interface Anomaly {
   score: number | null
   since: string
   until: string | null
+  /** Frequent but no worse than before. */
+  demoted: boolean
   verdict: '' | 'useful' | 'noise' | 'expected'
+}
+
+const VIEWS: Record<string, string> = {
+  point: 'one point',
+  pair: 'two points',
+  sum: 'a slow sum',
+  run: 'a run of points',
+  minutes: 'minutes',
+  cadence: 'its regular times',
+  'profile-day': 'the time of day',
+  'profile-week': 'the time of week',
+}
+
+/** What the technique looked over when it saw the anomaly; empty when that says nothing. */
+export function lookedOver({ horizon }: Pick<Anomaly, 'horizon'>): string {
+  const [, seconds] = /^(\d+) s$/.exec(horizon) ?? []
+  if (seconds) return span(Number(seconds))
+  return /^\d+$/.test(horizon) ? `${horizon} points` : (VIEWS[horizon] ?? horizon)
 }
 
 /** A series that behaves as it rarely does; nothing alarmed. */
@@ -53,7 +74,16 @@ export interface Move {
   undone: boolean
 }
 
+/** What was expected, what came, and what made an alarm of it; thresholds are of one series. */
 export interface Why {
+  anomaly: Anomaly
+  expected_band: [number | null, number | null]
+  deviation: number | null
+  details: Record<string, string>
+  thresholds: Thresholds | null
+}
+
+export interface Thresholds {
   threshold: number
   base: number
   scope: string

@@ -2,12 +2,15 @@
 import { useSignal, useSignalEffect } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import { get, post, Problem, query } from './api'
+import { epoch } from './format'
 import { changed } from './live'
 import { place, refresh } from './resource'
-import type { Incident, IncidentPage, Topic } from './types'
+import type { Incident, IncidentDetail, IncidentPage, Topic } from './types'
 
 const PAGE = 200
 const GAP_MS = 400
+const BEFORE_S = 1800
+const AFTER_S = 600
 const TOPICS: readonly Topic[] = ['incident', 'alert', 'approval']
 
 export interface IncidentList {
@@ -86,4 +89,11 @@ export async function act(id: string, action: string, body: object = {}): Promis
   changed.value = { topics: new Set<Topic>(['incident']) }
   refresh(new Set<Topic>(['incident']))
   return answer
+}
+
+/** The time an incident's charts show: some calm before it, some quiet after it, on whole minutes. */
+export function windowOf(incident: IncidentDetail): { from: number; to: number } {
+  const ends = epoch(incident.resolved ?? incident.last_event)
+  const minute = (seconds: number): number => Math.round(seconds / 60) * 60
+  return { from: minute(epoch(incident.opened) - BEFORE_S), to: minute(Math.min(Date.now() / 1000, ends + AFTER_S)) }
 }

@@ -28,6 +28,19 @@ export function useCommands(offered: readonly Command[], deps: readonly unknown[
 const SEQUENCE_MS = 900
 let prefix = ''
 let pressed = 0
+let holds = 0
+let held: string[] = []
+
+/** Keep keys nobody knows yet, while a page is on its way, until what is returned is called; then they are pressed. */
+export function holdKeys(): () => void {
+  holds++
+  return () => {
+    if (--holds) return
+    const typed = held
+    held = []
+    for (const key of typed) run(key)
+  }
+}
 
 function writing(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
@@ -49,7 +62,7 @@ function onKey(event: KeyboardEvent): void {
   if (run(sequence)) {
     event.preventDefault()
     prefix = ''
-  }
+  } else if (holds && !prefix) held.push(event.key)
 }
 
 function run(key: string): boolean {

@@ -3,7 +3,7 @@
 export type Severity = 'critical' | 'high' | 'warning' | 'info'
 export type IncidentStatus = 'open' | 'acknowledged' | 'resolved'
 export type RunStatus = 'queued' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'rejected' | 'cancelled'
-export const TOPICS = ['incident', 'alert', 'mute', 'run', 'approval', 'source', 'quarantine'] as const
+export const TOPICS = ['incident', 'alert', 'mute', 'run', 'approval', 'source', 'quarantine', 'detection', 'forecast'] as const
 export type Topic = (typeof TOPICS)[number]
 
 export interface Summary {

@@ -1,4 +1,4 @@
-/** Anomalies: what is unusual now, what will be, and what the detection learned; each view at its own address. */
+/** Anomalies: what is unusual now, what will be, what explains what, and what the detection learned; each view at its own address. */
 import { useCommands } from '../core/keys'
 import { go } from '../core/router'
 import { Empty } from '../parts/bits'
@@ -6,11 +6,12 @@ import { Forecasts } from '../parts/ahead'
 import { Learned } from '../parts/learned'
 import { Operations } from '../parts/operations'
 import { Page, Tabs } from '../parts/page'
+import { Regression } from '../parts/regression'
 import { Templates } from '../parts/templates'
 import { Unusual } from '../parts/unusual'
 
-const VIEWS = { '': Unusual, forecasts: Forecasts, templates: Templates, operations: Operations, learned: Learned } as const
-const NAMES = { '': 'Now', forecasts: 'Forecasts', templates: 'Log templates', operations: 'Operations', learned: 'Learned' } as const
+const VIEWS = { '': Unusual, forecasts: Forecasts, templates: Templates, operations: Operations, regression: Regression, learned: Learned } as const
+const NAMES = { '': 'Now', forecasts: 'Forecasts', templates: 'Log templates', operations: 'Operations', regression: 'Regression', learned: 'Learned' } as const
 type Tab = keyof typeof VIEWS
 const hrefOf = (tab: string): string => (tab ? `/anomalies/${tab}` : '/anomalies')
 

@@ -6,6 +6,7 @@ import { useCommands } from '../core/keys'
 import { useResource } from '../core/resource'
 import { go, params, withParams } from '../core/router'
 import type { Items, Series } from '../core/types'
+import { Behaviour } from '../parts/behaviour'
 import { Badge, Button, Empty, Key, Pills, Trouble, Waiting } from '../parts/bits'
 import type { Window } from '../parts/chart'
 import { Lens } from '../parts/icons'
@@ -47,7 +48,8 @@ export function ExplorePage() {
   const together = params.value.get('chart') === 'one'
   const stepName = params.value.get('step') ?? 'as measured'
   const step = STEPS[stepName] ?? 0
-  const [foretells, shifts] = [params.value.get('ahead') === '1', params.value.get('shifts') === '1']
+  const [foretells, shifts, behaves] = ['ahead', 'shifts', 'behaviour'].map((name) => params.value.get(name) === '1')
+  const [entities, know] = useState<Record<string, string>>({})
   const length = (view.window.to ?? 0) - (view.window.from ?? 0)
   const field = useRef<HTMLInputElement>(null)
   useEffect(() => {
@@ -56,15 +58,16 @@ export function ExplorePage() {
   }, [typed])
   const found = useResource<Items<Series>>(query('series', { q: asked, limit: MANY }), 'source')
   const arrange = (one: boolean): void => go(withParams({ chart: one ? 'one' : null }))
-  const flip = (name: string, is: boolean) => (): void => go(withParams({ [name]: is ? null : '1' }))
+  const flip = (name: string, is: boolean | undefined) => (): void => go(withParams({ [name]: is ? null : '1' }))
   useCommands(
     [
       { key: '/', label: 'Search a series', run: () => field.current?.select() },
       { key: 'o', label: together ? 'Draw each series in a chart of its own' : 'Draw all series in one chart', run: () => arrange(!together) },
       { key: 'f', label: foretells ? 'Hide the forecast' : 'Show the forecast', run: flip('ahead', foretells) },
       { key: 'c', label: shifts ? 'Hide change points' : 'Show change points', run: flip('shifts', shifts) },
+      { key: 'b', label: behaves ? 'Hide behaviour' : 'Show how the entities behave', run: flip('behaviour', behaves) },
     ],
-    [together, foretells, shifts],
+    [together, foretells, shifts, behaves],
   )
 
   const show = (series: string[]): void => {
@@ -130,11 +133,14 @@ export function ExplorePage() {
               <Key>o</Key>
               {!together && (
                 <>
-                  <Button pressed={foretells} hint="f" onClick={flip('ahead', foretells)}>
+                  <Button pressed={Boolean(foretells)} hint="f" onClick={flip('ahead', foretells)}>
                     Forecast
                   </Button>
-                  <Button pressed={shifts} hint="c" onClick={flip('shifts', shifts)}>
+                  <Button pressed={Boolean(shifts)} hint="c" onClick={flip('shifts', shifts)}>
                     Change points
+                  </Button>
+                  <Button pressed={Boolean(behaves)} hint="b" onClick={flip('behaviour', behaves)}>
+                    Behaviour
                   </Button>
                 </>
               )}
@@ -170,9 +176,11 @@ export function ExplorePage() {
               step={step}
               every={view.range === 'all' ? FRESH_S : 0}
               ahead={foretells ? Math.min(604_800, Math.max(3600, Math.round(length / 2))) : 0}
-              shifts={shifts}
+              shifts={Boolean(shifts)}
+              onEntity={behaves ? (entity) => know((old) => ({ ...old, [series]: entity })) : undefined}
             />
           ))}
+          {behaves && !together && [...new Set(chosen.map((series) => entities[series]))].map((entity) => entity && <Behaviour key={entity} entity={entity} />)}
           {!chosen.length && Boolean(found.data?.items.length) && (
             <Empty title="Choose a series on the left.">
               <p>It is drawn with the band Ninefold expects it in; points outside the band are red, changes are marked ◆. Drag over a chart to zoom.</p>

@@ -2,6 +2,7 @@
 import { useState } from 'preact/hooks'
 import { clockTime, entityName, epoch, offset, plural, readable, span, whole, without } from '../core/format'
 import { useCommands } from '../core/keys'
+import { windowOf } from '../core/incidents'
 import { useResource } from '../core/resource'
 import { go } from '../core/router'
 import type { IncidentDetail, Items, LedgerItem, OpsEvent, TimelineItem } from '../core/types'
@@ -17,17 +18,8 @@ import { RunLine } from '../parts/run'
 import { SeriesChart } from '../parts/series'
 import { Ledger, Timeline } from '../parts/timeline'
 
-const BEFORE_S = 1800
-const AFTER_S = 600
 const FIRST_FAILURES = 3
 const PATTERNS = 5
-
-/** The time an incident's charts show: some calm before it, some quiet after it, on whole minutes. */
-export function windowOf(incident: IncidentDetail): Window {
-  const ends = epoch(incident.resolved ?? incident.last_event)
-  const minute = (seconds: number): number => Math.round(seconds / 60) * 60
-  return { from: minute(epoch(incident.opened) - BEFORE_S), to: minute(Math.min(Date.now() / 1000, ends + AFTER_S)) }
-}
 
 export function IncidentPage({ id, tab }: { id: string; tab: string }) {
   const { data, problem, reload } = useResource<IncidentDetail>(`incidents/${id}`, 'incident', 'alert', 'run', 'approval')

@@ -1,8 +1,9 @@
 /** Incidents: the list, sorted by "needs you", and the chosen one beside it. */
 import { useEffect, useRef } from 'preact/hooks'
 import { delay, entityName, percent, plural, readable, span, whole } from '../core/format'
-import { useIncidents } from '../core/incidents'
+import { useIncidents, windowOf } from '../core/incidents'
 import { useCommands } from '../core/keys'
+import { later } from '../core/later'
 import { useResource } from '../core/resource'
 import { go, params, withParams } from '../core/router'
 import type { Incident, IncidentDetail, Summary } from '../core/types'
@@ -13,10 +14,10 @@ import { CauseLine, TrueFault } from '../parts/cause'
 import { Arrow, Lens, Shape } from '../parts/icons'
 import { AffectedMap } from '../parts/map'
 import { Figures, Page, Tabs } from '../parts/page'
-import { SeriesChart } from '../parts/series'
 import { curlAlert, Snippet } from '../parts/snippets'
 import { VirtualList } from '../parts/virtual'
-import { windowOf } from './incident'
+
+const SeriesChart = later('incidents', '', () => import('../parts/series').then((file) => file.SeriesChart))
 
 const STATUSES = ['open', 'acknowledged', 'resolved', 'all'] as const
 const ROW = 36

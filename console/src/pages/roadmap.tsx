@@ -2,22 +2,10 @@
 import { useEffect, useState } from 'preact/hooks'
 import { delay } from '../core/format'
 import { useResource } from '../core/resource'
+import { measured, STEPS } from '../core/steps'
 import type { Figure, RoadmapStep } from '../core/types'
 import { Empty, More, Section, Trouble, Waiting } from '../parts/bits'
 import { Page } from '../parts/page'
-
-/** The steps as the navigation of every page lists them. */
-export const STEPS = [
-  'Identify use cases',
-  'Agree on systems of record',
-  'Define success criteria',
-  'Evaluate data models',
-  'Analyse workflows',
-  'Begin automation',
-  'Develop analytical workflows',
-  'Adopt new skills',
-  'Customise techniques',
-] as const
 
 const FIGURES = 5
 const STAGES = [
@@ -25,9 +13,6 @@ const STAGES = [
   ['middle', 'Middle stage'],
   ['late', 'Late stage'],
 ] as const
-
-/** Whether a step can be scored from data that flowed. */
-export const measured = (step: RoadmapStep | undefined): boolean => step !== undefined && step.score !== null
 
 export function RoadmapPage({ number }: { number: number }) {
   const { data, problem, reload } = useResource<{ steps: RoadmapStep[] }>('roadmap', 'source', 'incident', 'run')

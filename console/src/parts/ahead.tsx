@@ -14,7 +14,7 @@ const Within = ({ time }: { time: string | null }) =>
   time === null ? <span class="soft">–</span> : <time dateTime={time} title={time}>{epoch(time) <= present.value ? 'now' : `in ${span(epoch(time) - present.value)}`}</time>
 
 export function Forecasts() {
-  const { data, problem, reload } = useResource<Items<Ahead> & { quality: Quality[] }>('forecasts', 'source')
+  const { data, problem, reload } = useResource<Items<Ahead> & { quality: Quality[] }>('forecasts', 'forecast')
   if (problem && !data) return <Trouble problem={problem} retry={reload} />
   if (!data) return <Waiting what="the forecasts" />
   const one = data.items.find(({ series }) => series === chosen())

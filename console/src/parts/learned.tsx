@@ -14,7 +14,7 @@ const WORDS = ['calm', 'normal', 'keen']
 const SCOPES = ['entity', 'metric', 'source', 'series']
 
 export function Learned() {
-  const { data, problem, reload } = useResource<Items<Move>>('detection/learned', 'source')
+  const { data, problem, reload } = useResource<Items<Move>>('detection/learned', 'detection')
   return (
     <>
       <Words />
@@ -29,7 +29,7 @@ export function Learned() {
 }
 
 function Words() {
-  const { data, problem, reload } = useResource<Items<Sensitivity> & { experts: Record<string, number> }>('detection/sensitivity', 'source')
+  const { data, problem, reload } = useResource<Items<Sensitivity> & { experts: Record<string, number> }>('detection/sensitivity', 'detection')
   const form = useRef<HTMLFormElement>(null)
   const soon = (): void => void setTimeout(reload, SETTLED_MS)
   const set = async (scope: string, name: string, word: string): Promise<void> => {
@@ -56,7 +56,9 @@ function Words() {
                 <th class="number">Measured</th>
                 <th class="number">Alarms</th>
                 <th class="number">Series</th>
-                <th />
+                <th>
+                  <span class="hidden">Take back</span>
+                </th>
               </tr>
             </thead>
             <tbody>
@@ -114,7 +116,7 @@ const rated = ({ rate, low, high }: Comparison['current']): string =>
   rate === null ? '–' : `${rate.toFixed(2)}${low === null || high === null ? '' : ` (${low.toFixed(2)} to ${high.toFixed(2)})`}`
 
 function Shadow() {
-  const { data, problem, reload } = useResource<{ comparison: Comparison | null }>('detection/shadow', 'source')
+  const { data, problem, reload } = useResource<{ comparison: Comparison | null }>('detection/shadow', 'detection')
   const soon = (): void => void setTimeout(reload, SETTLED_MS)
   const found = data?.comparison
   return (
@@ -133,7 +135,9 @@ function Shadow() {
             <table class="table" aria-label="Candidate beside current">
               <thead>
                 <tr>
-                  <th />
+                  <th>
+                    <span class="hidden">Side</span>
+                  </th>
                   <th class="number">Alarms</th>
                   <th class="number">A series-week</th>
                   <th class="number">Only its own</th>

@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef } from 'preact/hooks'
 import type { ChangePoint, Forecast } from '../core/anomalies'
 import { query } from '../core/api'
-import { amount, clockTime, entityName, epoch, plural, span, unitName } from '../core/format'
+import { amount, clockTime, entityName, epoch, plural, readable, span, unitName } from '../core/format'
 import { useResource } from '../core/resource'
 import type { Points } from '../core/types'
 import { Badge, Empty, Trouble, Waiting } from './bits'
@@ -28,6 +28,8 @@ interface SeriesChartProps {
   ahead?: number
   /** Whether lasting changes of the series are marked. */
   shifts?: boolean
+  /** Told which entity the series is of, when that is known. */
+  onEntity?: ((entity: string) => void) | undefined
 }
 
 const rfc = (seconds: number | undefined): string | null => (seconds === undefined ? null : new Date(seconds * 1000).toISOString())
@@ -61,7 +63,11 @@ function useMore(props: SeriesChartProps): { ahead: Forecast | undefined; change
 function said(points: Points): string {
   const { since } = outside(points)
   const at = points.time[since]
-  return at === undefined ? '' : `outside its band since ${clockTime(at, false)}`
+  if (at === undefined) return ''
+  const last = points.value.findLastIndex((v, i) => v !== null && points.measured[i] !== false)
+  const [v, lower, upper] = [points.value[last] ?? 0, points.lower[last] ?? -Infinity, points.upper[last] ?? Infinity]
+  const still = v < lower || v > upper
+  return `${still ? 'outside its band since' : 'was outside its band at'} ${clockTime(at, false)}`
 }
 
 /** Fetches and draws a series over a window of time. */
@@ -80,6 +86,10 @@ export function SeriesChart(props: SeriesChartProps) {
     const timer = setInterval(() => !document.hidden && reload(), props.every * 1000)
     return () => clearInterval(timer)
   }, [props.every, path])
+
+  useEffect(() => {
+    if (points?.entity) props.onEntity?.(points.entity)
+  }, [points?.entity, Boolean(props.onEntity)])
 
   if (problem) return <Trouble problem={problem} retry={reload} />
   if (!points) {
@@ -139,7 +149,7 @@ export function Marks({ points, window }: { points: Pick<Points, 'findings' | 'c
     <ul class="marks">
       {findings.map((finding) => (
         <li class={finding.demoted ? 'faint' : ''}>
-          <Badge tone={finding.demoted ? 'plain' : finding.severity}>{finding.kind}</Badge> <Shape health={healthOf(finding.severity)} size={9} /> <span class="number">{clockTime(finding.time)}</span> {finding.text}{' '}
+          <Badge tone={finding.demoted ? 'plain' : finding.severity}>{finding.kind}</Badge> <Shape health={healthOf(finding.severity)} size={9} /> <span class="number">{clockTime(finding.time)}</span> {readable(finding.text)}{' '}
           <span class="soft">{finding.until ? `until ${clockTime(finding.until)}` : 'still going on'}
             {finding.demoted && ', frequent but not worsening'}</span>
         </li>

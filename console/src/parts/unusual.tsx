@@ -1,12 +1,13 @@
 /** What is unusual now: anomalies, and why one of them was raised; series worth a look that nothing alarmed about. */
 import { useState } from 'preact/hooks'
-import type { Anomaly, Interesting, Why } from '../core/anomalies'
+import { lookedOver, type Anomaly, type Interesting, type Thresholds as Limits, type Why } from '../core/anomalies'
 import { mayAct, post, query } from '../core/api'
 import { amount, clockTime, epoch, readable } from '../core/format'
 import { useResource } from '../core/resource'
 import { params, go, withParams } from '../core/router'
 import type { Items } from '../core/types'
 import { Age, At, Badge, Button, Empty, Entity, Section, Trouble, Waiting } from './bits'
+import { Behaviour } from './behaviour'
 import { Beside, chosen, Opener } from './beside'
 import { healthOf, Shape } from './icons'
 import { Moves } from './moves'
@@ -37,8 +38,8 @@ function Filter({ name, values }: { name: string; values: readonly string[] }) {
 }
 
 export function Unusual() {
-  const { data, problem, reload } = useResource<Items<Anomaly>>(query('anomalies', { limit: SHOWN }), 'alert', 'incident', 'source')
-  const { data: worth, problem: trouble } = useResource<Items<Interesting>>('interesting?limit=20', 'source')
+  const { data, problem, reload } = useResource<Items<Anomaly>>(query('anomalies', { limit: SHOWN }), 'detection')
+  const { data: worth, problem: trouble } = useResource<Items<Interesting>>('interesting?limit=20', 'detection')
   const wanted = (name: string): string => params.value.get(name) ?? ''
   const known = data?.items ?? []
   const items = known.filter(
@@ -74,32 +75,33 @@ function Found({ items }: { items: readonly Anomaly[] }) {
           <tr>
             <th>Anomaly</th>
             <th>Kind</th>
-            <th>Where</th>
+            <th class="wide-only">Where</th>
             <th class="number">Value</th>
-            <th>Expected</th>
-            <th class="number">Score</th>
+            <th class="wide-only">Expected</th>
+            <th class="number wide-only">Score</th>
             <th class="number">Since</th>
           </tr>
         </thead>
         <tbody>
           {items.map((one) => (
-            <tr key={one.fingerprint} class={one.status === 'resolved' ? 'faint' : ''} aria-selected={one.fingerprint === chosen()}>
+            <tr key={one.fingerprint} class={one.status === 'resolved' || one.demoted ? 'faint' : ''} aria-selected={one.fingerprint === chosen()}>
               <td class="wrap">
                 <Opener id={one.fingerprint}>
                   <Shape health={healthOf(one.severity)} size={9} label={one.severity} /> {readable(one.title)}
                 </Opener>
                 {one.verdict && <Badge>{one.verdict}</Badge>}
+                {one.demoted && <span class="sub"> frequent but not worsening</span>}
               </td>
               <td>
-                <Badge tone={one.status === 'firing' ? one.severity : 'plain'}>{one.reason || one.technique}</Badge>
-                {one.horizon && <span class="sub"> {one.horizon}</span>}
+                <Badge tone={one.status === 'firing' && !one.demoted ? one.severity : 'plain'}>{one.reason || one.technique}</Badge>
+                {lookedOver(one) && <span class="sub"> {lookedOver(one)}</span>}
               </td>
-              <td>
+              <td class="wide-only">
                 <Entity name={one.entity} />
               </td>
               <td class="number">{amount(one.value, one.unit)}</td>
-              <td>{band(one)}</td>
-              <td class="number">{one.score === null ? '–' : one.score.toFixed(1)}</td>
+              <td class="wide-only">{band(one)}</td>
+              <td class="number wide-only">{one.score === null ? '–' : one.score.toFixed(1)}</td>
               <td class="number">
                 {one.since && <Age time={one.since} />} {one.status === 'resolved' && <span class="soft">over</span>}
               </td>
@@ -149,8 +151,7 @@ function Worth({ items }: { items: readonly Interesting[] }) {
 }
 
 function WhyPane({ one, reload }: { one: Anomaly; reload: () => void }) {
-  const measured = one.technique === 'baseline'
-  const { data, problem, reload: again } = useResource<Why>(measured ? `anomalies/${one.fingerprint}/why` : null, 'source')
+  const { data, problem, reload: again } = useResource<Why>(`anomalies/${one.fingerprint}/why`, 'detection')
   const [given, give] = useState(one.verdict)
   const judge = async (verdict: (typeof VERDICTS)[number]): Promise<void> => {
     const done = await attempt(() => post(`anomalies/${one.fingerprint}/verdict`, { verdict }), `Noted as ${verdict}; thresholds follow.`)
@@ -165,6 +166,7 @@ function WhyPane({ one, reload }: { one: Anomaly; reload: () => void }) {
       <p class="soft">
         {one.status === 'firing' ? 'going on' : 'over'} since <At time={one.since} />
         {one.until && <> until {clockTime(one.until)}</>}
+        {one.demoted && <>; frequent but not worsening, so it asks for less attention</>}
       </p>
       <div class="verdicts" role="group" aria-label="What was it worth?">
         {VERDICTS.map((verdict) => (
@@ -175,7 +177,7 @@ function WhyPane({ one, reload }: { one: Anomaly; reload: () => void }) {
       </div>
       {/^\d+$/.test(one.series) && <SeriesChart series={one.series} window={{ from: epoch(one.since) - AROUND_S, to: to + AROUND_S / 6 }} height={180} />}
       <dl class="facts">
-        <Fact name="Kind">{[one.reason, one.horizon && `seen over ${one.horizon}`].filter(Boolean).join(', ') || '–'}</Fact>
+        <Fact name="Kind">{[one.reason, lookedOver(one) && `seen over ${lookedOver(one)}`].filter(Boolean).join(', ') || '–'}</Fact>
         <Fact name="Where">
           <Entity name={one.entity} />
         </Fact>
@@ -184,9 +186,15 @@ function WhyPane({ one, reload }: { one: Anomaly; reload: () => void }) {
           {amount(one.expected, one.unit)} <span class="soft">({band(one)})</span>
         </Fact>
         <Fact name="Found by">{one.technique}</Fact>
+        {Object.entries(data?.details ?? {}).map(([name, text]) => (
+          <Fact key={name} name={readable(name)}>
+            <span class="wrap">{text}</span>
+          </Fact>
+        ))}
       </dl>
       {problem && <Trouble problem={problem} retry={again} />}
-      {data && <Thresholds why={data} />}
+      {data?.thresholds && <Thresholds why={data.thresholds} />}
+      {one.entity && <Behaviour entity={one.entity} />}
     </>
   )
 }
@@ -200,7 +208,7 @@ const Fact = ({ name, children }: { name: string; children: preact.ComponentChil
 
 const factor = (value: number): string => (value === 1 ? 'no change' : `× ${value.toFixed(2)}`)
 
-function Thresholds({ why }: { why: Why }) {
+function Thresholds({ why }: { why: Limits }) {
   return (
     <Section title="Threshold in force" note="one chance in 10 to the power of it">
       <dl class="facts">
