@@ -65,7 +65,8 @@ def replay(technique: Any, values: F64, first: int, last: int) -> list[dict[str,
         columns = [pa.array(np.tile(ids, len(block))), pa.array(times, METRIC.field("time").type), pa.array(block.ravel())]
         batch = Batch("metric", "test", START + (minute + 60) * MINUTE, pa.RecordBatch.from_arrays(columns, schema=METRIC))
         for out in technique.process(batch):
-            found += [row for row in out.rows.to_pylist(maps_as_pydicts="lossy") if row["status"] == "firing"]
+            rows = out.rows.to_pylist(maps_as_pydicts="lossy")
+            found += [row for row in rows if row["status"] == "firing" and "again" not in row["attributes"]]
             technique.process(out)
     return found
 

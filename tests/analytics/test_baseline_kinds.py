@@ -79,6 +79,57 @@ def test_the_kinds_of_change_are_told_apart() -> None:
     assert "trend" in kinds(climbing, since=3450)
 
 
+def daily(days: int, seed: int, step: int) -> np.ndarray[Any, Any]:
+    """A gauge with a course of the day, a point every `step` minutes."""
+    at = np.arange(days * 1440 // step) * step
+    return 100 + 40 * np.sin(2 * np.pi * at / 1440) + 5 * np.random.default_rng(seed).normal(size=len(at))
+
+
+@pytest.mark.parametrize("broken", ["flat", "moved", "no peak"])
+def test_a_course_of_the_day_that_is_not_followed_is_told_within_hours(broken: str) -> None:
+    at, clean = 11 * 720 + 60, daily(12, 1, 2)
+    usual = daily(12, 1, 2) - 5 * np.random.default_rng(1).normal(size=len(clean))
+    changed = {"flat": np.full(len(clean), 100.0), "moved": np.roll(usual, -180), "no peak": np.minimum(usual, 100.0)}[broken]
+    values = np.where(np.arange(len(clean)) < at, clean, clean - usual + changed)
+    times = START // (1440 * MINUTE) * 1440 * MINUTE + np.arange(len(values)) * 2 * MINUTE
+    found = [f for f in band(times, values, "gauge")[3] if times[at] <= f.time <= times[at] + 540 * MINUTE]
+    assert "season" in [f.reason for f in found]
+    assert [f for f in band(times, clean, "gauge")[3] if f.time > times[720]] == []
+
+
+@pytest.mark.parametrize("by", [-40.0, 40.0])
+def test_a_shifted_level_that_follows_its_course_is_no_broken_season(by: float) -> None:
+    values = daily(12, 2, 2)
+    values[11 * 720 + 60 :] += by
+    found = kinds(values, 2 * MINUTE, since=11 * 720)
+    assert found
+    assert "season" not in found
+
+
+def test_a_shift_that_goes_on_growing_is_told_again_as_a_trend() -> None:
+    values = np.array(noise(2000, 100, 5, seed=1))
+    values[1500:1620] += 2.0 * np.arange(120)
+    told = [row for row in stream(values.tolist(), unit="") if row["status"] == "firing"]
+    assert [row["attributes"]["reason"] for row in told[:2]] == ["level-shift", "trend"]
+    trend = next(row for row in told if row["attributes"]["reason"] == "trend")
+    assert "again" not in told[0]["attributes"]
+    assert "again" in trend["attributes"]
+    assert trend["fingerprint"] == told[0]["fingerprint"]
+    assert trend["source_id"] == told[0]["source_id"]
+    assert trend["id"] != told[0]["id"]
+    assert kinds(values, since=1490)[0] == "trend"
+
+
+def test_weekends_that_were_seen_surprise_nobody_though_the_day_predicts_as_well_between_them() -> None:
+    at = np.arange(22 * 288)
+    rng, false = np.random.default_rng(5), 0
+    times = START + at * 5 * MINUTE
+    for _ in range(4):
+        values = 100 + 40 * np.sin(2 * np.pi * at / 288) - 25 * (at // 288 % 7 >= 5) + 5 * rng.normal(size=len(at))
+        false += sum(f.time >= times[13 * 288] for f in band(times, values, "gauge")[3])
+    assert false == 0
+
+
 def test_a_small_shift_is_summed_up_and_its_onset_estimated() -> None:
     values = np.array(noise(5000, 100, 10, seed=8))
     values[4000:] += 9.0
@@ -148,8 +199,8 @@ def test_rows_of_weeks_are_freed_and_given_again() -> None:
 
 def test_what_alarms_often_and_no_worse_is_demoted() -> None:
     values = np.array(noise(1500, 100, 2, seed=3))
-    for at in range(300, 1500, 60):
-        values[at : at + 2] += 400.0
+    for at in range(300, 1500, 30):
+        values[at : at + 4] += 400.0
     found = [row for row in stream(values.tolist(), unit="") if row["status"] == "firing"]
     assert "demoted" not in found[0]["attributes"]
     demoted = [row for row in found[1:] if "demoted" in row["attributes"]]

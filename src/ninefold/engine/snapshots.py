@@ -13,7 +13,7 @@ from operator import itemgetter
 
 import pyarrow as pa
 
-from ninefold.ground.errors import BadData
+from ninefold.ground.errors import Unavailable
 from ninefold.ground.log import get
 from ninefold.plugin import Journal, LargeTechnique, Technique
 
@@ -54,7 +54,9 @@ class Snapshots:
                     technique.assemble(states)
                 else:
                     technique.restore(next(states))
-            except BadData as error:
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a technique cannot read, it must not keep all of them from going on
                 _log.warning("the technique %s learns afresh: %s", technique.name, self._lost or error)
                 technique.restore(b"")
         if self._lost and by_name:

@@ -1,6 +1,6 @@
 """Streaming baselines: an expected band for every metric series, and an alarm when a series leaves it for good reason.
 
-Each series has 492 bytes of state and is judged and learned in constant time by `kernel.fold`: four experts (slow level, fast level,
+Each series has 520 bytes of state and is judged and learned in constant time by `kernel.fold`: four experts (slow level, fast level,
 profiles of the day and, where it is worth its room, of the week; the one that has lately explained best is believed), tails of the
 residual as generalised Pareto beyond the 95 % quantile (peaks over threshold, Siffer et al. 2017), seen raw, smoothed over 12 and 48
 points and summed (Page 1954), so that spikes, level shifts, trends and drifts are told apart, as are a change of variance and a broken
@@ -27,7 +27,7 @@ from ninefold.analytics.metrics.steering import Steering
 from ninefold.analytics.metrics.texts import Texts
 from ninefold.ground.clock import MINUTE
 from ninefold.ground.errors import BadData, NotFound
-from ninefold.model.signal import Batch, batch_of
+from ninefold.model.signal import Batch, batch_of, event_id
 
 _LATELY = 10 * MINUTE
 _FORGET, _FORGET_INTERVALS, _DAY = 2880, 20, 1440
@@ -374,7 +374,7 @@ class Baseline:
 
     def _event(self, value: F64, found: list[int], others: int = 0) -> dict[str, Any]:
         about, series = self._of(found[c.I_SLOT]), int(self._ids[found[c.I_SLOT]])
-        firing = found[c.I_STATUS] == c.FIRED
+        firing = found[c.I_STATUS] != c.RESOLVED
         reason, score = c.REASONS[found[c.I_REASON]], float(value[c.F_SCORE])
         title = describe(about, value, found[c.I_REASON], found[c.I_SINCE], firing=firing)
         numbers = zip(("value", "expected", "lower", "upper", "score"), value.tolist(), strict=True)
@@ -386,12 +386,17 @@ class Baseline:
             attributes["horizon"] = c.HORIZONS[found[c.I_HORIZON]]
         if often := found[c.I_OFTEN]:
             attributes["demoted"] = f"{often} alarms lately, this one no worse than those before"
+        if found[c.I_STATUS] == c.RENAMED:
+            attributes["again"] = "the same episode, which turned out to be of this kind"
         if others:
             title, attributes["others"] = f"{title} and {others} more series", str(others)
-        return anomaly(
+        row = anomaly(
             self.name, {"series": str(series)}, entity=about.entity, time=found[c.I_TIME], since=found[c.I_SINCE], firing=firing,
             title=title, severity=severity(score, often), attributes=attributes,
         )  # fmt: skip
+        if found[c.I_STATUS] == c.RENAMED:
+            row["id"] = event_id(row["id"], reason)
+        return row
 
 
 def _unpacked(part: bytes) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
@@ -434,8 +439,11 @@ def band(times: I64, values: F64, kind: str, unit: str = "", label: str = "") ->
     bounds, numbers, found = replayed(times, values, about)
     findings: list[Finding] = []
     for value, row in zip(numbers, found.tolist(), strict=True):
-        if row[c.I_STATUS] == c.FIRED:
+        if row[c.I_STATUS] != c.RESOLVED:
             text = describe(about, value, row[c.I_REASON], row[c.I_SINCE], firing=True)
+            if row[c.I_STATUS] == c.RENAMED:
+                findings[-1] = replace(findings[-1], reason=c.REASONS[row[c.I_REASON]], text=text, horizon=c.HORIZONS[row[c.I_HORIZON]])
+                continue
             reason, score = c.REASONS[row[c.I_REASON]], float(value[c.F_SCORE])
             expected = float(value[c.F_EXPECTED])
             findings.append(

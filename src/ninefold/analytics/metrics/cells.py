@@ -1,4 +1,4 @@
-"""The state of one series: a row in each of a few arrays, 492 bytes in all.
+"""The state of one series: a row in each of a few arrays, 520 bytes in all.
 
 `kernel` is compiled against these numbers, with what it takes from `tails`, `courses`, `views` and `kinds`; its cache on disk does not
 notice a change there: touch `kernel.py` with it.
@@ -45,8 +45,12 @@ SCALE = 75  # 0: judged as it is; else as log(1 + value / SCALE)
 WEEK = 76  # 1 + the row of its weekly profile in `Weeks`; ASKED: it waits for one; below: hours until it may have one; 0: none
 HOURLY = 77  # mean absolute difference between an hour's mean and the daily profile
 WIDEST = 78  # the largest share of points beyond both quantiles that was nothing new, slowly forgotten
+OFF, ASTRAY = 79, 80  # the last hour's mean less the daily profile, NaN after a gap; the usual mean absolute change of that
+PATH, MISSED = 81, 82  # leaky sums over hours: how far the profile moved, and how much of that the values did not
+MARK, MARKED = 83, 84  # how far the mean of about 12 points was from what is slow to change when twelve had been outside; points since then
 BUFFER = 32  # the first WARM_UP values, before there are tails
-WIDTH = 79
+ROUGH = 85  # the most of the course that was missed and came back, slowly forgotten
+WIDTH = 86
 
 # settings of the fold, the same for all series: float64
 S_SURE, S_ALONE = 0, 1  # -log10 of the probability a point at which an alarm is raised; of a point that nothing confirms
@@ -78,16 +82,18 @@ WARM_UP = 12
 GAUGE, COUNTER, DELTA, PART = 0, 1, 2, 3
 SPIKE, SHIFT, DRIFT, FLAT, MISSING, VARIANCE, TREND, SEASON = range(1, 9)
 REASONS = ("", "spike", "level-shift", "drift", "flat-line", "missing", "variance", "trend", "season")
-POINT, PAIR, SHORTER, LONGER, SUM, SPREAD, STILL, SILENCE, OF_DAY, OF_WEEK = range(1, 11)
-HORIZONS = ("", "point", "pair", "12", "48", "sum", "32", "run", "cadence", "profile-day", "profile-week")
-"""What spoke: one point, two, the mean of 12 or 48, the cumulative sum, the spread of 32, a run of equal values, silence, a profile."""
+POINT, PAIR, SHORTER, LONGER, SUM, SPREAD, STILL, SILENCE, OF_DAY, OF_WEEK, OF_HOURS = range(1, 12)
+HORIZONS = ("", "point", "pair", "12", "48", "sum", "32", "run", "cadence", "profile-day", "profile-week", "hours")
+"""What spoke: one point, two, the mean of 12 or 48, the cumulative sum, the spread of 32, a run of equal values, silence, a profile,
+the means of hours."""
 
 # columns of a finding: float64 and int64
 F_VALUE, F_EXPECTED, F_LOWER, F_UPPER, F_SCORE = range(5)
 I_ROW, I_SLOT, I_REASON, I_STATUS, I_TIME, I_SINCE, I_HORIZON, I_OFTEN = range(8)
 """`I_OFTEN`: how many alarms the series had lately, where this one is no worse than those; else 0."""
 INTEGERS = 8
-FIRED, RESOLVED = 1, 2
+FIRED, RESOLVED, RENAMED = 1, 2, 3
+"""What happened to an episode; one that lasts may turn out to be of another kind."""
 
 
 class State(NamedTuple):

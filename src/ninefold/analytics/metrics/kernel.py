@@ -14,7 +14,7 @@ from numba import njit, types
 from ninefold.analytics.metrics import cells as c
 from ninefold.analytics.metrics import ranking as r
 from ninefold.analytics.metrics.compiling import borrowed, cold, hot
-from ninefold.analytics.metrics.courses import DAY, collect, course, granted, proven, weekly
+from ninefold.analytics.metrics.courses import DAY, HOUR, collect, course, explained, granted, lost, proven, weekly
 from ninefold.analytics.metrics.kinds import CLIPPED, SLACK, close, judge, onset
 from ninefold.analytics.metrics.surprise import rank
 from ninefold.analytics.metrics.tails import learn, severity
@@ -151,7 +151,7 @@ def _accumulate(cells, i, lasting, sigma):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _weigh(cells, profile, days, means, counts, settings, i, t, held, r, lasting, half, floor, once, grown, expert):  # type: ignore[no-untyped-def]
+def _weigh(cells, profile, days, means, counts, settings, i, t, held, r, slow, lasting, half, floor, once, grown, expert):  # type: ignore[no-untyped-def]
     """See a residual alone and paired, the one from what is slow to change (`lasting`) smoothed and summed; judge; let the tails learn."""
     up, down = c.TAILS, c.TAILS + 4
     at = up if r >= 0.0 else down
@@ -177,7 +177,7 @@ def _weigh(cells, profile, days, means, counts, settings, i, t, held, r, lasting
         of_sum = severity(cells, i, c.SUMS, summed, 2.0 * _SUM, 1.0 + 100.0 * once)
     status, reason, horizon, often = judge(
         cells, profile, days, means, counts, settings, i, t, held, once, alone, pair, of_short, of_long, of_sum, abs(r) > half, r, sigma,
-        expert,
+        lasting, slow, expert,
     )  # fmt: skip
     if held:
         return status, reason, horizon, often
@@ -258,8 +258,13 @@ def _point(cells, exact, profile, days, means, counts, clock, settings, i, t, dt
     if expert == 0 and abs(back) < abs(r) and abs(r - back) <= (over if r < 0.0 else under):
         r = back  # the fast level has followed what was still within the band of the slow one: going back there is no deviation
     half = over if r >= 0.0 else under
+    if abs(r) > half and week == week:
+        near = explained(cells, means, counts, i, t, v, half)
+        if near == near:
+            centre, slow, expert, r = near, near, c.OF_WEEK, v - near
+            half = over if r >= 0.0 else under
     status, reason, horizon, often = _weigh(
-        cells, profile, days, means, counts, settings, i, t, held, r, v - slow, half, floor, once, age > DAY, expert
+        cells, profile, days, means, counts, settings, i, t, held, r, slow, v - slow, half, floor, once, age > DAY, expert
     )
     lower, upper = meant(scale, centre - under), meant(scale, centre + over)
     if cells[i, c.LOWEST] >= 0.0:
@@ -271,7 +276,7 @@ def _point(cells, exact, profile, days, means, counts, clock, settings, i, t, dt
     collect(cells, profile, days, means, counts, clock, i, t, age, centre + min(max(r, -2.0 * half), 2.0 * half))
     if cells[i, c.AWAY] >= 30.0:
         _settle(cells, means, i, daily, week)
-        if cells[i, c.FIRING] and status == 0:
+        if cells[i, c.FIRING] and cells[i, c.FIRING] != c.SEASON and status == 0:
             status = c.RESOLVED
             close(cells, i)
     if n % _AGAIN == 0.0:
@@ -351,9 +356,11 @@ def _began(cells, times, i, t, status, reason, horizon, up):  # type: ignore[no-
     """Keep since when the episode that runs, or would, has been going on."""
     if abs(cells[i, c.STREAK]) <= 1.0 and (status == c.FIRED or (status == 0 and cells[i, c.FIRING] == 0.0)):
         times[i, c.SINCE] = t
-    if status == c.FIRED and (c.SHORTER <= horizon <= c.SUM or horizon >= c.OF_DAY):  # it began when the sum last was 0
+    if status == c.FIRED and (c.SHORTER <= horizon <= c.SUM or c.OF_DAY <= horizon <= c.OF_WEEK):  # it began when the sum last was 0
         gone = onset(cells, i, reason, up) - 1.0
         times[i, c.SINCE] = max(t - int(gone * cells[i, c.INTERVAL]) * _SECOND, times[i, c.BORN])
+    if status == c.FIRED and horizon == c.OF_HOURS:
+        times[i, c.SINCE] = max(t - int(lost(cells, i) * HOUR), times[i, c.BORN])
 
 
 @hot

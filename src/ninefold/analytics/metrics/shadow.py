@@ -87,6 +87,8 @@ class Shadow:
     def _note(self, alarms: list[Alarm], row: dict[str, Any]) -> None:
         series, time = row["attributes"]["series"], row["time"]
         if row["status"] == "firing":
+            if "again" in row["attributes"]:
+                return
             since = parse(row["attributes"]["since"])
             alarms.append(Alarm(series, row["fingerprint"], time, since, 0, row["severity"] == "high"))
             del alarms[:-_MOST]

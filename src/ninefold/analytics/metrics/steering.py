@@ -39,7 +39,7 @@ class Word(NamedTuple):
     factor: float
 
 
-WORDS = {"calm": Word(0.01, 1.5), "normal": Word(0.07, 1.0), "keen": Word(0.5, 0.92)}
+WORDS = {"calm": Word(0.01, 1.3), "normal": Word(0.07, 1.0), "keen": Word(0.5, 0.86)}
 SCOPES = ("everything", "source", "entity", "metric", "series")
 """From the widest to the narrowest; the name of an entity may be a glob, of which the longer is the narrower."""
 VERDICTS = ("useful", "noise", "expected")
@@ -187,6 +187,8 @@ class Steering:
         if said.get("technique") != "baseline" or "series" not in said:
             return False
         if row["status"] == "firing":
+            if "again" in said:
+                return False
             self.episodes.append(Episode(self.now, row["fingerprint"], said["series"], said.get("metric", "")))
             self.episodes = [episode for episode in self.episodes[-_EPISODES:] if self.now - episode.time < _WEEK]
             return False

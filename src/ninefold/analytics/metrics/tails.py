@@ -7,6 +7,8 @@ import math
 from ninefold.analytics.metrics.compiling import hot
 
 _LN10 = math.log(10.0)
+_FAR, _SHAPED = 20.0, 0.004
+"""The largest excess that counts for the shape, in mean excesses; how fast the shape is forgotten: slower than the width."""
 
 
 @hot
@@ -38,6 +40,7 @@ def learn(cells, i, at, x, floor, speed):  # type: ignore[no-untyped-def]
     cells[i, at] = q + 0.95 * step
     cells[i, at + 3] += 1.0
     weight = max(0.015 * speed, 1.0 / (cells[i, at + 3] + 4.0))
-    e = min(x - q, 12.0 * max(mean, 0.1 * floor))
-    cells[i, at + 1] += weight * (e - mean)
+    e, most = x - q, max(mean, 0.1 * floor)
+    cells[i, at + 1] += weight * (min(e, 12.0 * most) - mean)
+    e, weight = min(e, _FAR * most), max(_SHAPED * speed, 1.0 / (cells[i, at + 3] + 4.0))
     cells[i, at + 2] = math.sqrt(root * root + weight * (e * e - root * root))

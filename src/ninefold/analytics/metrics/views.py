@@ -62,7 +62,7 @@ def choose(cells, profile, days, means, counts, i, floor):  # type: ignore[no-un
         excess = max(abs(_turned(old, new, level + side * (q + mean)) - edge), 1e-9)
         cells[i, at], cells[i, at + 1] = abs(edge - base), excess
         cells[i, at + 2] *= excess / mean
-    for at in (c.ERR_LEVEL, c.ERR_FAST, c.ERR_DAILY, c.HOURLY):
+    for at in (c.ERR_LEVEL, c.ERR_FAST, c.ERR_DAILY, c.HOURLY, c.ASTRAY):
         cells[i, at] = _turned(old, new, level + cells[i, at]) - base
     for at in range(24):
         if days[i, at] > 0:
@@ -79,4 +79,5 @@ def choose(cells, profile, days, means, counts, i, floor):  # type: ignore[no-un
         cells[i, at] = _turned(old, new, cells[i, at])
     for at in (c.LIFT, c.SHORT, c.LONG, c.BEFORE, c.SUM_UP, c.SUM_DOWN, c.FOR_UP, c.FOR_DOWN):
         cells[i, at] = 0.0
+    cells[i, c.OFF], cells[i, c.PATH], cells[i, c.MISSED] = math.nan, 0.0, 0.0
     cells[i, c.SCALE] = new
