@@ -52,7 +52,7 @@ def cooled(scores: F64, points: int = 100) -> F64:
 
 def row(name: str, value: float, unit: str, target: float | None = None, peer: float | str | None = None, **more: Any) -> dict[str, Any]:
     """One row of the table."""
-    ratio = value / peer if isinstance(peer, float) and peer else None
+    ratio = value / peer if isinstance(peer, float) and peer > 0 else None  # a ratio to a negative score says nothing
     return {"name": name, "value": float(value), "unit": unit, "target": target, "peer": peer, "ratio": ratio, **more}
 
 
