@@ -42,6 +42,7 @@ from ninefold.roadmap.use_cases import USE_CASES
 from ninefold.sources import kernel
 from ninefold.sources.own import OwnEvents, OwnMetrics
 from ninefold.stewardship import Stewardship
+from ninefold.stewardship.settings import in_force
 from ninefold.store.records.access import Tokens
 from ninefold.store.records.base import Position, Records, Setting
 from ninefold.store.records.forgetting import forget
@@ -199,7 +200,7 @@ class App:
         threading.Thread(target=compile_ahead, name="compile", daemon=True).start()
         normalise = self.normaliser.normalise
         techniques = [self.watch, *(technique() for technique in plugins("techniques").values())]
-        self.runner = TechniqueRunner(self.journal, techniques, normalise, self.meter)
+        self.runner = TechniqueRunner(self.journal, techniques, normalise, self.meter, settings=partial(in_force, self.store))
         self.writer = StoreWriter(self.journal, self.store, normalise, self.meter)
         self._followers = [
             self.writer,

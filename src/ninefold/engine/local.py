@@ -252,13 +252,21 @@ class TechniqueRunner(Follower):
     A state so large that it is kept in parts is written less often than findings come. Those are then committed alone, with how far
     they go; after a crash what lies before is processed once more for the state's sake, and its findings, being the same, are dropped.
 
-    `watermark` is the latest event time seen (ns), never ahead of the time of receipt.
+    `watermark` is the latest event time seen (ns), never ahead of the time of receipt. A technique that starts afresh is told the
+    `settings` in force first: they may have been made long before anything that is still in the journal.
     """
 
     def __init__(
-        self, journal: Journal, techniques: Sequence[Technique], normalise: Normalise, meter: Meter, commit_s: float = 5.0
+        self,
+        journal: Journal,
+        techniques: Sequence[Technique],
+        normalise: Normalise,
+        meter: Meter,
+        commit_s: float = 5.0,
+        settings: Callable[[], Sequence[Batch]] = tuple,
     ) -> None:
         super().__init__("techniques", journal, meter)
+        self._settings = settings
         self.techniques, self._normalise, self._commit_s = list(techniques), normalise, commit_s
         self.watermark = 0
         self._snapshots = Snapshots(journal, self.name)
@@ -274,7 +282,11 @@ class TechniqueRunner(Follower):
     def begin(self) -> int:
         """Restore every technique from the state committed with the position."""
         with self._busy:
-            self._snapshots.restore(self.techniques)
+            afresh = self._snapshots.restore(self.techniques)
+            for batch in self._settings() if afresh else ():
+                for technique in afresh:
+                    if batch.signal in technique.signals:
+                        technique.process(batch)
         self._told = self.journal.position(self._told_by)
         self._outputs, self._dirty_since = [], 0.0
         return self.journal.position(self.name)

@@ -40,10 +40,11 @@ class Snapshots:
         self._next = (0, 0)
         self._lost = ""
 
-    def restore(self, techniques: Sequence[Technique]) -> None:
-        """Give every technique the state committed with the position; one that cannot read its own starts afresh."""
+    def restore(self, techniques: Sequence[Technique]) -> list[Technique]:
+        """Give every technique the state committed with the position; returns those that start afresh, having none or one they cannot
+        read."""
         by_name = {technique.name: technique for technique in techniques}
-        self._lost = ""
+        self._lost, afresh = "", list[Technique]()
         for name, pieces in groupby(self._kept(), itemgetter(0)):
             technique = by_name.pop(name, None)
             if technique is None:
@@ -59,10 +60,12 @@ class Snapshots:
             except Exception as error:  # noqa: BLE001 - whatever a technique cannot read, it must not keep all of them from going on
                 _log.warning("the technique %s learns afresh: %s", technique.name, self._lost or error)
                 technique.restore(b"")
+                afresh.append(technique)
         if self._lost and by_name:
             _log.warning("the techniques %s learn afresh: %s", ", ".join(by_name), self._lost)
         for technique in by_name.values():
             technique.restore(b"")
+        return afresh + list(by_name.values())
 
     def write(self, techniques: Sequence[Technique]) -> bytes:
         """Write the parts of a new snapshot; returns the state that makes it valid when it is committed.

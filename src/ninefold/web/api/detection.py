@@ -290,10 +290,17 @@ def learned(actor: Viewer, app: TheApp, limit: Annotated[int, Query(ge=1, le=500
 @router.post("/detection/learned/{number}/undo", dependencies=[AUDITED])
 async def undo(number: Annotated[int, Path(ge=1)], actor: Operator, app: TheApp) -> Accepted:
     """Take one change back: thresholds are as they would be without it."""
-    moves = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: [m.id for m in technique.steering.moves if not m.undone])
+    moves = await asyncio.to_thread(
+        app.runner.ask, "baseline", lambda technique: {m.id: m.scope for m in technique.steering.moves if not m.undone}
+    )
     if number not in moves:
         raise NotFound(f"there is no change {number} in force; GET /detection/learned lists them")
-    return await _set(app, "undo", {"move": str(number), "actor": actor.name}, f"{actor.name} took back change {number} of the thresholds")
+    return await _set(
+        app,
+        "undo",
+        {"move": str(number), "scope": moves[number], "actor": actor.name},
+        f"{actor.name} took back change {number} of the thresholds",
+    )
 
 
 @router.get("/detection/shadow")
