@@ -38,6 +38,7 @@ def answers(now: datetime) -> dict[str, Any]:
     times = [now.timestamp() + 600 * step for step in range(1, 13)]
     return {
         "anomalies": {"items": [anomaly, over]},
+        "anomalies/{id}": over,
         "anomalies/{id}/why": {
             "anomaly": anomaly, "expected_band": [0.08, 0.14], "deviation": 1.09, "details": {"calls": "120 in the last minute"},
             "thresholds": {

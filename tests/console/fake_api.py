@@ -137,6 +137,7 @@ class FakeServer:
                 for each in (fake_anomalies, fake_mutes, fake_regression)
                 for path, answer in each.answers(now).items()
             },
+            "anomalies": self._anomalies,
         }
         post = {
             "sources/{name:path}/mapping/preview": self._preview, "sources/{name:path}/mapping/replay": self._reread,
@@ -146,7 +147,8 @@ class FakeServer:
             "regression": lambda _, body: JSONResponse(fake_regression.fit(now, body)),
             "regressions": lambda *_: JSONResponse(fake_regression.saved(now).model_dump(), 201),
             "mutes": self._noted, "mutes/preview": lambda *_: JSONResponse(fake_mutes.preview(self.now)),
-            "anomalies/{id}/verdict": self._noted, "detection/learned/{id}/undo": self._noted, "detection/shadow/promote": self._noted,
+            "anomalies/{id}/verdict": self._noted, "detection/learned/{id}/undo": self._noted,
+            "detection/shadow/promote": self._noted, "detection/shadow": self._noted,
         }  # fmt: skip
         routes: list[Route | WebSocketRoute] = [Route(f"{api}/session", self._session, methods=["POST", "DELETE"])]
         routes += [Route(f"{api}/{path}", self._guarded(handler), methods=["GET"]) for path, handler in get.items()]
@@ -174,6 +176,11 @@ class FakeServer:
 
     def _canned(self, answer: Any) -> Any:
         return lambda _: JSONResponse(answer)
+
+    def _anomalies(self, request: Request) -> Response:
+        asked = {name: value for name, value in request.query_params.items() if name in ("reason", "entity", "technique")}
+        items = fake_anomalies.answers(self.now)["anomalies"]["items"]
+        return JSONResponse({"items": [one for one in items if all(one[name] == value for name, value in asked.items())]})
 
     def _noted(self, _: Request, __: Any) -> Response:
         return JSONResponse({"event": "0" * 16})

@@ -147,3 +147,26 @@ def test_a_narrow_screen_does_not_scroll_sideways(serve: Serve, visit: Open, tab
     page = visit(serve(), f"/anomalies{tab}", width=380)
     expect(page.locator(".page-body table").first).to_be_visible()
     assert page.evaluate("document.querySelector('.page-body').scrollWidth <= document.querySelector('.page-body').clientWidth")
+
+
+def test_an_older_anomaly_is_shown_and_filters_are_asked_of_the_server(serve: Serve, visit: Open) -> None:
+    server = serve()
+    page = visit(server, "/anomalies?kind=level+shift&selected=00000000000000ac")
+    expect(page.get_by_role("table", name="Anomalies").locator("tbody tr")).to_have_count(1)
+    expect(page.get_by_role("complementary", name="Why")).to_contain_text("Mail is still")
+    page.get_by_label("kind").select_option("")
+    expect(page.get_by_role("table", name="Anomalies").locator("tbody tr")).to_have_count(2)
+    assert page.complaints == []  # type: ignore[attr-defined]
+
+
+def test_a_candidate_is_set_and_a_viewer_changes_nothing(serve: Serve, visit: Open) -> None:
+    server = serve()
+    page = visit(server, "/licenses.txt")
+    page.route("**/api/v1/detection/shadow", lambda r: r.fulfill(json={"comparison": None}) if r.request.method == "GET" else r.continue_())
+    page.goto(f"{server.url}/anomalies/learned")
+    page.get_by_label("Two views agree").fill("5.2")
+    page.get_by_role("button", name="Try it in the shadow").click()
+    expect(page.get_by_text("The candidate runs in the shadow.")).to_be_visible()
+    assert ("/api/v1/detection/shadow", {"sure": 5.2}) in server.posted
+    page = visit(serve(role="viewer"), "/anomalies/learned")
+    expect(page.get_by_role("group", name="Sensitivity of everything").get_by_role("button", name="calm")).to_be_disabled()

@@ -79,11 +79,12 @@ export function Button(props: {
 }
 
 /** A choice of one of a few words. */
-export function Pills({ label, items, here, choose }: { label: string; items: readonly string[]; here: string; choose: (item: string) => void }) {
+export function Pills(props: { label: string; items: readonly string[]; here: string; choose: (item: string) => void; disabled?: boolean }) {
+  const { label, items, here, choose, disabled } = props
   return (
     <div class="pills" role="group" aria-label={label}>
       {items.map((item) => (
-        <button type="button" class={item === here ? 'here' : ''} aria-pressed={item === here} onClick={() => choose(item)}>
+        <button type="button" class={item === here ? 'here' : ''} aria-pressed={item === here} disabled={disabled} onClick={() => choose(item)}>
           {item}
         </button>
       ))}

@@ -45,6 +45,7 @@ function Words() {
   return (
     <Section title="Sensitivity" note={experts.length ? `series by the model they believe now: ${experts.join(', ')}` : ''}>
       {problem && !data && <Trouble problem={problem} retry={reload} />}
+      {!data && !problem && <Waiting what="the sensitivity" />}
       {data && (
         <div class="table-wrap">
           <table class="table" aria-label="Sensitivity">
@@ -69,7 +70,7 @@ function Words() {
                     {one.name || one.scope}
                   </td>
                   <td>
-                    <Pills label={`Sensitivity of ${one.name || one.scope}`} items={WORDS} here={one.word} choose={(word) => void set(one.scope, one.name, word)} />
+                    <Pills label={`Sensitivity of ${one.name || one.scope}`} items={WORDS} here={one.word} disabled={!mayAct()} choose={(word) => void set(one.scope, one.name, word)} />
                   </td>
                   <td class="number">{one.target}</td>
                   <td class="number">{one.measured === null ? '–' : one.measured.toFixed(2)}</td>
@@ -115,6 +116,44 @@ function Words() {
 const rated = ({ rate, low, high }: Comparison['current']): string =>
   rate === null ? '–' : `${rate.toFixed(2)}${low === null || high === null ? '' : ` (${low.toFixed(2)} to ${high.toFixed(2)})`}`
 
+const TRIED = [
+  ['sure', 'Two views agree', 4.5, 3, 9, 0.1],
+  ['alone', 'One point alone', 6, 4, 14, 0.1],
+  ['fatigue', 'Bar raised by an alarm', 0.3, 0, 2, 0.05],
+  ['rest', 'Points until that is forgotten', 300, 10, 5000, 10],
+] as const
+
+/** Settings to try beside the current ones; what is left empty stays as it is. */
+function Candidate({ done }: { done: () => void }) {
+  const begin = async (form: HTMLFormElement): Promise<void> => {
+    const given = [...new FormData(form)].filter(([, text]) => text !== '').map(([name, text]) => [name, Number(text)] as const)
+    if (await attempt(() => post('detection/shadow', Object.fromEntries(given)), 'The candidate runs in the shadow.')) done()
+  }
+  return (
+    <form
+      class="form"
+      aria-label="A candidate"
+      onSubmit={(event) => {
+        event.preventDefault()
+        void begin(event.currentTarget)
+      }}
+    >
+      <p class="soft">There is no candidate. Thresholds are -log10 of a chance: higher alarms less.</p>
+      <div class="form-row">
+        {TRIED.map(([name, label, now, least, most, step]) => (
+          <label key={name}>
+            {label}
+            <input type="number" name={name} min={least} max={most} step={step} placeholder={String(now)} disabled={!mayAct()} />
+          </label>
+        ))}
+      </div>
+      <Button type="submit" disabled={!mayAct()}>
+        Try it in the shadow
+      </Button>
+    </form>
+  )
+}
+
 function Shadow() {
   const { data, problem, reload } = useResource<{ comparison: Comparison | null }>('detection/shadow', 'detection')
   const soon = (): void => void setTimeout(reload, SETTLED_MS)
@@ -122,7 +161,8 @@ function Shadow() {
   return (
     <Section title="In the shadow" note="a candidate judges a sample of the series beside the current settings and alarms nobody">
       {problem && !data && <Trouble problem={problem} retry={reload} />}
-      {data && !found && <p class="soft">There is no candidate. POST /api/v1/detection/shadow sets one.</p>}
+      {!data && !problem && <Waiting what="the shadow" />}
+      {data && !found && <Candidate done={soon} />}
       {found && (
         <>
           <p>

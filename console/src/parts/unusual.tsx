@@ -29,7 +29,7 @@ function Filter({ name, values }: { name: string; values: readonly string[] }) {
       <span class="soft">{name}</span>
       <select value={here} onChange={(event) => go(withParams({ [name]: event.currentTarget.value, selected: null }))}>
         <option value="">all</option>
-        {[...new Set(values)].sort().map((value) => (
+        {[...new Set(here ? [here, ...values] : values)].sort().map((value) => (
           <option value={value}>{value}</option>
         ))}
       </select>
@@ -38,25 +38,24 @@ function Filter({ name, values }: { name: string; values: readonly string[] }) {
 }
 
 export function Unusual() {
-  const { data, problem, reload } = useResource<Items<Anomaly>>(query('anomalies', { limit: SHOWN }), 'detection')
-  const { data: worth, problem: trouble } = useResource<Items<Interesting>>('interesting?limit=20', 'detection')
   const wanted = (name: string): string => params.value.get(name) ?? ''
-  const known = data?.items ?? []
-  const items = known.filter(
-    (one) => (!wanted('kind') || one.reason === wanted('kind')) && (!wanted('entity') || one.entity === wanted('entity')) && (!wanted('technique') || one.technique === wanted('technique')),
-  )
-  const one = known.find(({ fingerprint }) => fingerprint === chosen())
-  const pane = one ? <WhyPane key={one.fingerprint} one={one} reload={reload} /> : <Empty title="This anomaly is not among the latest." />
+  const asked = { limit: SHOWN, reason: wanted('kind'), entity: wanted('entity'), technique: wanted('technique') }
+  const { data, problem, reload } = useResource<Items<Anomaly>>(query('anomalies', asked), 'detection')
+  const { data: worth, problem: trouble } = useResource<Items<Interesting>>('interesting?limit=20', 'detection')
+  const items = data?.items ?? []
+  const filtered = Boolean(asked.reason || asked.entity || asked.technique)
+  const listed = items.find(({ fingerprint }) => fingerprint === chosen())
+  const pane = listed ? <WhyPane key={listed.fingerprint} one={listed} reload={reload} /> : data || problem ? <Older key={chosen()} /> : <Waiting what="the anomaly" />
   return (
     <Beside keys={items.map(({ fingerprint }) => fingerprint)} label="Why" pane={pane}>
       <div class="filters">
-        <Filter name="kind" values={known.map(({ reason }) => reason).filter(Boolean)} />
-        <Filter name="entity" values={known.map(({ entity }) => entity).filter(Boolean)} />
-        <Filter name="technique" values={known.map(({ technique }) => technique).filter(Boolean)} />
+        <Filter name="kind" values={items.map(({ reason }) => reason).filter(Boolean)} />
+        <Filter name="entity" values={items.map(({ entity }) => entity).filter(Boolean)} />
+        <Filter name="technique" values={items.map(({ technique }) => technique).filter(Boolean)} />
       </div>
       {problem && !data && <Trouble problem={problem} retry={reload} />}
       {!data && !problem && <Waiting what="the anomalies" />}
-      {data && !items.length && <Empty title={known.length ? 'No anomaly matches.' : 'All as expected: no anomaly was found yet.'} />}
+      {data && !items.length && <Empty title={filtered ? 'No anomaly matches.' : 'All as expected: no anomaly was found yet.'} />}
       {items.length > 0 && <Found items={items} />}
       <Section title="Worth a look" note="series by how unusually they behave; nothing here alarms">
         {trouble && <Trouble problem={trouble} />}
@@ -65,6 +64,13 @@ export function Unusual() {
       </Section>
     </Beside>
   )
+}
+
+/** The chosen anomaly when it is not among those listed. */
+function Older() {
+  const { data, problem, reload } = useResource<Anomaly>(chosen() ? `anomalies/${encodeURIComponent(chosen())}` : null, 'detection')
+  if (!data) return problem ? <Trouble problem={problem} retry={reload} /> : <Waiting what="the anomaly" />
+  return <WhyPane one={data} reload={reload} />
 }
 
 function Found({ items }: { items: readonly Anomaly[] }) {
