@@ -380,6 +380,7 @@ def test_everybody_can_read_every_page(serve: Serve, visit: Open, theme: str) ->
         page.get_by_role("dialog").wait_for()
         found += [f"{what} {line}" for line in violations(quiet(page))]
         page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
     found += [f"login {line}" for line in violations(visit(server, "/login", theme, signed_in=False))]
     assert found == []
 

@@ -107,7 +107,8 @@ def test_everything_that_can_be_asked_is_answered(client: httpx.Client) -> None:
         return str(next(items[0][name] for name in names if items[0].get(name)))
 
     known = {
-        "series": first("series", "series"), "entity": first("operations", "entity"), "run": first("runs", "id"),
+        "series": first("series", "series"), "entity": first("operations", "entity"), "operation": first("operations", "operation"),
+        "run": first("runs", "id"),
         "name": first("sources", "name"), "fingerprint": first("alerts", "fingerprint", status="all"),
         "identity": first("log-templates", "id"), "key": first("incidents", "id", status="all"),
     }  # fmt: skip

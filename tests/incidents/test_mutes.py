@@ -22,7 +22,11 @@ from ninefold.store.records.incidents import AlertState, Ledger
 from ninefold.store.records.mutes import HiddenAlert, Mute
 
 CART = (Matcher("entity", "=", "service:cart"),)
-NOW_S = (now() - T0) / SECOND
+
+
+def present() -> float:
+    """Seconds from T0 to now: what people do is done now."""
+    return (now() - T0) / SECOND
 
 
 def wish(starts_s: float = 0, ends_s: float = 3600, *matchers: Matcher, **more: Any) -> Wish:
@@ -118,11 +122,12 @@ def test_what_nobody_tells_of_any_more_is_dropped(room: Room) -> None:
 
 
 def test_expiring_a_mute_shows_what_it_hid(room: Room) -> None:
-    mute = room.incidents.mutes.create(wish(0, NOW_S + 9000), "anna")
-    room.feed(event(NOW_S, severity="critical"), received_s=NOW_S)
+    told = present()
+    mute = room.incidents.mutes.create(wish(0, told + 9000), "anna")
+    room.feed(event(told, severity="critical"), received_s=told)
     assert room.list() == []
     room.incidents.mutes.expire(mute.id, "ben")
-    room.tick(NOW_S + 60)
+    room.tick(present() + 60)
     assert len(room.list()) == 1
     with pytest.raises(Conflict, match="over already"):
         room.incidents.mutes.expire(mute.id, "ben")
@@ -132,9 +137,9 @@ def test_expiring_a_mute_shows_what_it_hid(room: Room) -> None:
 
 def test_other_matchers_make_another_mute_and_a_longer_one_is_the_same(room: Room) -> None:
     mutes = room.incidents.mutes
-    mute = mutes.create(wish(0, NOW_S + 9000), "anna")
-    assert mutes.change(mute.id, wish(0, NOW_S + 99_000), "anna").id == mute.id
-    other = mutes.change(mute.id, wish(0, NOW_S + 9000, Matcher("entity", "=", "service:web")), "anna")
+    mute = mutes.create(wish(0, present() + 9000), "anna")
+    assert mutes.change(mute.id, wish(0, present() + 99_000), "anna").id == mute.id
+    other = mutes.change(mute.id, wish(0, present() + 9000, Matcher("entity", "=", "service:web")), "anna")
     assert other.id != mute.id
     with room.records.reading() as session:
         assert state_of(session.get_one(Mute, mute.id), now()) == "expired"

@@ -3,7 +3,7 @@ import type { ComponentType } from 'preact'
 import { useLayoutEffect, useState } from 'preact/hooks'
 import { Problem } from './api'
 import { holdKeys } from './keys'
-import { Trouble } from '../parts/bits'
+import { Trouble, Waiting } from '../parts/bits'
 import { Page } from '../parts/page'
 
 const RELOADED = 'ninefold.reloaded'
@@ -48,7 +48,7 @@ export function later<Props extends object>(root: string, title: string, load: (
       return <Found {...props} />
     }
     const trouble = failed && <Trouble problem={new Problem(0, `This ${title ? 'page' : 'part'} could not be loaded; the server may be restarting.`)} retry={begin} />
-    return title ? <Page title={title}>{trouble}</Page> : <>{trouble}</>
+    return title ? <Page title={title}>{trouble || <Waiting what="the page" />}</Page> : <>{trouble}</>
   }
 }
 
