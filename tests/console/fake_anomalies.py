@@ -29,7 +29,16 @@ def answers(now: datetime) -> dict[str, Any]:
     side = {"alarms": 4, "rate": 0.4, "low": 0.1, "high": 0.9, "useful": 1, "noise": 0}
     breach = {"earliest": ahead[2], "likely": ahead[3], "latest": ahead[5], "chance": 0.92}
     quality = [
-        {"lead": "1h", "lead_s": 3600, "issued": 40, "judged": 8, "mase": 0.61, "wape": 0.1, "coverage_95": 0.94, "coverage_80": 0.8}
+        {
+            "lead": "1h",
+            "lead_s": 3600,
+            "issued": 40,
+            "judged": 8,
+            "relative_error": 0.61,
+            "wape": 0.1,
+            "coverage_95": 0.94,
+            "coverage_80": 0.8,
+        }
     ]
     template = {
         "id": TEMPLATE, "text": "user <word> took <duration>", "count": 1204, "rate_now": 80.0, "rate_usual": 4.2, "severity": 17,
@@ -58,7 +67,7 @@ def answers(now: datetime) -> dict[str, Any]:
         "series/{id}/forecast": {
             "series": "1001", "name": "p99", "unit": "s", "entity": "", "time": times, "centre": [0.2] * 12, "lower": [0.1] * 12,
             "upper": [0.3] * 12, "lower_80": [0.15] * 12, "upper_80": [0.25] * 12, "model": "trend", "trained_from": ago[600],
-            "step_s": 600, "backtest_mase": 0.6, "threshold": None, "direction": None, "why": None, "breach": None, "quality": quality,
+            "step_s": 600, "backtest_error": 0.6, "threshold": None, "direction": None, "why": None, "breach": None, "quality": quality,
         },
         "series/{id}/change-points": {"series": "1001", "points": 90, "resolution": "raw", "items": [{
             "time": ago[25], "earliest": ago[25], "latest": ago[25], "kind": "level", "before": 0.1, "after": 1.2, "size": 1.1,

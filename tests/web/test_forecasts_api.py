@@ -14,8 +14,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from ninefold.config import ForecastConfig
+from ninefold.config import ForecastConfig, ThresholdConfig
 from ninefold.foresight import Foresight
+from ninefold.foresight.judging import judge
+from ninefold.foresight.looking import View, look
 from ninefold.ground.clock import SECOND, now, parse
 from ninefold.ground.meter import Meter
 from ninefold.model.signal import METRIC, TIME, Batch, batch_of
@@ -127,6 +129,41 @@ def test_a_warning_ends_when_the_threshold_is_no_longer_near(foresight: Foresigh
     assert [row["source_id"].endswith(f"-{END}") for row in ended] == [True]
 
 
+def test_a_warning_ends_when_nobody_hears_of_its_series_any_more(foresight: Foresight) -> None:
+    batches, firing = foresight.once(END + 4 * 86400 * SECOND, {str(DISK): END, "77": END})
+    assert firing == {}
+    ended = {row["title"].partition(" is ")[0]: row["status"] for batch in batches for row in batch.rows.to_pylist()}
+    assert ended == {"system.filesystem.utilization of db1": "resolved", "series 77": "resolved"}
+
+
+def test_one_series_that_cannot_be_forecast_does_not_end_the_round(foresight: Foresight, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **more: Any) -> View:
+        if int(args[1]["series"]) == FREE:
+            raise ZeroDivisionError("a defect")
+        return look(*args, **more)
+
+    monkeypatch.setattr("ninefold.foresight.look", fail)
+    _, firing = foresight.once(now(), {str(FREE): END})
+    assert set(firing) == {str(series) for series in (DISK, USED, CERTIFICATE, FREE)}, "what fires goes on until it is known to end"
+
+
+def test_hours_of_data_warn_of_no_weeks(store: Telemetry) -> None:
+    """A disk that fills in 8 days: known for 20 days it is a warning, known for 30 hours it is none."""
+    assert str(DISK) in Foresight(store, ForecastConfig(series=1), dict, Meter()).once(now(), {})[1]
+    young = Foresight(store, ForecastConfig(series=1, history_days=1.25), dict, Meter()).once(now(), {})[1]
+    assert str(DISK) not in young
+
+
+def test_forecasts_of_rates_are_not_judged_by_the_height_of_their_counters(store: Telemetry) -> None:
+    threshold = ThresholdConfig(metric="http_requests_total", above=1000)
+    counting = Foresight(store, ForecastConfig(series=1, thresholds=[threshold]), dict, Meter())
+    batches, _ = counting.once(END - 2 * 86400 * SECOND, {})
+    told = [dict(row["attributes"]) for batch in batches for row in batch.rows.to_pylist() if row["kind"] == "forecast"]
+    assert [row["metric"] for row in told] == ["http_requests_total"]
+    store.append(batches, "of a rate")
+    assert judge(store, now(), COUNTER) == []
+
+
 def test_a_round_goes_through_the_front_door_and_a_restart_tells_nothing_twice(store: Telemetry) -> None:
     kept: dict[str, Any] = {}
     told: list[str] = []
@@ -164,7 +201,7 @@ def test_past_forecasts_are_judged_by_what_came(store: Telemetry, client: TestCl
         store.append(batches, f"past {back}")
     quality = {one["lead"]: one for one in client.get(f"/api/v1/series/{DISK}/forecast").json()["quality"]}
     assert quality["1d"]["judged"] == 4
-    assert quality["1d"]["mase"] < 0.3, "a line is foretold far better than by its last value"
+    assert quality["1d"]["relative_error"] < 0.3, "a line is foretold far better than by its last value"
     assert quality["7d"]["judged"] == 2
     assert quality["1d"]["coverage_95"] >= 0.5
     overall = {one["lead"]: one for one in client.get("/api/v1/forecasts").json()["quality"]}

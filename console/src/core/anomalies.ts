@@ -140,7 +140,7 @@ export interface Quality {
   lead: string
   issued: number
   judged: number
-  mase: number | null
+  relative_error: number | null
   coverage_95: number | null
   coverage_80: number | null
 }
@@ -165,7 +165,7 @@ export interface Forecast {
   lower: number[]
   upper: number[]
   model: string
-  backtest_mase: number | null
+  backtest_error: number | null
   threshold: number | null
   why: string | null
   breach: Breach | null

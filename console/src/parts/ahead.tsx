@@ -67,7 +67,7 @@ export function Forecasts() {
           </table>
         </div>
       )}
-      <Section title="How good past forecasts were" note="MASE below 1 beats the last known value; coverage should be 95% and 80%">
+      <Section title="How good past forecasts were" note="an error below 1 beats the last known value; coverage should be 95% and 80%">
         <QualityTable items={data.quality} />
       </Section>
     </Beside>
@@ -83,7 +83,7 @@ function QualityTable({ items }: { items: readonly Quality[] }) {
           <tr>
             <th>Ahead</th>
             <th class="number">Judged</th>
-            <th class="number">MASE</th>
+            <th class="number">Error</th>
             <th class="number">In 95%</th>
             <th class="number">In 80%</th>
           </tr>
@@ -95,7 +95,7 @@ function QualityTable({ items }: { items: readonly Quality[] }) {
               <td class="number">
                 {whole(one.judged)} <span class="soft">of {whole(one.issued)}</span>
               </td>
-              <td class="number">{one.mase === null ? '–' : one.mase.toFixed(2)}</td>
+              <td class="number">{one.relative_error === null ? '–' : one.relative_error.toFixed(2)}</td>
               <td class="number">{percent(one.coverage_95)}</td>
               <td class="number">{percent(one.coverage_80)}</td>
             </tr>

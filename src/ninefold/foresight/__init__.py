@@ -5,13 +5,13 @@ a threshold that will be met soon is told as an anomaly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ninefold.config import ForecastConfig
-from ninefold.foresight.looking import look, windows
+from ninefold.foresight.looking import View, look, windows
 from ninefold.foresight.thresholds import Threshold, thresholds
-from ninefold.foresight.told import SOURCE, kept, warning
+from ninefold.foresight.told import SOURCE, kept, over, warning
 from ninefold.ground.clock import SECOND, now
 from ninefold.ground.errors import Unavailable
 from ninefold.ground.log import get
@@ -24,6 +24,8 @@ __all__ = ["Foresight"]
 _log = get("foresight")
 _DAY = 86400
 _LATELY_S = 2 * _DAY
+_REACH = 2.0
+"""A warning is told when its earliest breach is no farther ahead than this many times the span the forecast was learned from."""
 _CALM = 0.5
 """A warning ends when its chance has fallen below this share of what raises one."""
 _SERIES = """SELECT series, name, unit, kind, entity, attributes FROM series WHERE series IN (
@@ -45,6 +47,7 @@ class Foresight:
     def __init__(self, store: Store, config: ForecastConfig, load: Callable[[], dict[str, Any]], meter: Meter) -> None:
         self._store, self._config, self._load = store, config, load
         self._made = meter.counter("ninefold_forecasts_total", "Forecasts made of series that have a threshold.")
+        self._failed = meter.counter("ninefold_forecasts_failed_total", "Series whose forecast failed; the log says why.")
 
     async def run(self, emit: Emit) -> None:
         """Look ahead until cancelled, the first time when the store has had a while to fill.
@@ -105,20 +108,49 @@ class Foresight:
             Unavailable: the store cannot be read now.
         """
         config, still = self._config, dict(firing)
+        horizon_s = config.horizon_days * _DAY
         events: list[dict[str, Any]] = []
+        judged: set[str] = set()
         apart = windows(self._store, at - int(config.history_days * _DAY) * SECOND)
         for row, threshold in self.candidates(at):
-            view = look(self._store, row, at, config.history_days * _DAY, config.horizon_days * _DAY, threshold=threshold, apart=apart)
+            key = str(row["series"])
+            try:
+                view = look(self._store, row, at, config.history_days * _DAY, horizon_s, threshold=threshold, apart=apart)
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - one series that trips a defect must not keep the others from being looked at
+                _log.error("series %s could not be forecast", key, exc_info=error)
+                self._failed.add(1)
+                judged.add(key)
+                continue
             if view.breach is None:
                 continue
-            events.append(kept(row, view, threshold, at, config.horizon_days * _DAY))
-            key, chance = str(row["series"]), view.breach.chance
-            due = view.breach.likely is not None and chance >= config.confidence
+            judged.add(key)
+            self._made.add(1)
+            events.append(kept(row, view, threshold, at, horizon_s))
+            due = view.breach.likely is not None and view.breach.chance >= config.confidence and _within_reach(view, at)
             if key not in still and due:
                 still[key] = at
-                events.append(warning(row, view, threshold, now=at, since=at, firing=True, horizon_s=config.horizon_days * _DAY))
-            elif key in still and chance < _CALM * config.confidence:
-                since = still.pop(key)
-                events.append(warning(row, view, threshold, now=at, since=since, firing=False, horizon_s=config.horizon_days * _DAY))
-        self._made.add(len(events))
+                events.append(warning(row, view, threshold, now=at, since=at, firing=True, horizon_s=horizon_s))
+            elif key in still and view.breach.chance < _CALM * config.confidence:
+                events.append(warning(row, view, threshold, now=at, since=still.pop(key), firing=False, horizon_s=horizon_s))
+        events += [over(row, now=at, since=still.pop(str(row["series"]))) for row in self._described(sorted(still.keys() - judged))]
         return ([batch_of("event", SOURCE, at, events)] if events else []), still
+
+    def _described(self, series: Sequence[str]) -> list[dict[str, Any]]:
+        """Their rows; of those that are not known any more nothing but the id."""
+        if not series:
+            return []
+        rows = self._store.query(
+            "SELECT series, name, unit, entity FROM series WHERE series IN {ids:Array(UInt64)}", {"ids": [int(one) for one in series]}
+        ).to_pylist()
+        known = {str(row["series"]): row for row in rows}
+        return [known.get(one, {"series": one, "name": f"series {one}", "unit": "", "entity": ""}) for one in series]
+
+
+def _within_reach(view: View, at: int) -> bool:
+    """Whether what was learned reaches as far as the breach: hours of data say nothing about weeks."""
+    if view.forecast is None or view.breach is None:
+        return True  # a date is known, however far ahead
+    first = view.breach.earliest or view.breach.likely
+    return first is None or first - at <= _REACH * (at - view.forecast.trained_from)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ninefold.foresight.told import LEADS, SOURCE
@@ -16,23 +17,26 @@ _TOLD = f"""SELECT toUInt64OrZero(source_id) AS series, lead, toDateTime(toStart
     FROM event ARRAY JOIN {{leads:Array(String)}} AS lead, {{leads_s:Array(UInt32)}} AS lead_s
     WHERE kind = 'forecast' AND source = {{source:String}}
     AND received >= fromUnixTimestamp64Second({{begin:Int64}}, 'UTC') AND ({{id:String}} = '' OR source_id = {{id:String}})
-    AND mapContains(attributes, concat('plus_', lead))"""  # noqa: S608 - our names
+    AND mapContains(attributes, concat('plus_', lead)) AND attributes['of'] != 'rate'"""  # noqa: S608 - our names
 _CAME = """SELECT series, toDateTime(time, 'UTC') AS hour, sum(r.sum) / sum(r.count) AS actual, 1 AS there FROM metric_1h AS r
     WHERE series IN (SELECT DISTINCT toUInt64OrZero(source_id) FROM event WHERE kind = 'forecast' AND source = {source:String}
     AND received >= fromUnixTimestamp64Second({begin:Int64}, 'UTC') AND ({id:String} = '' OR source_id = {id:String}))
     AND time < fromUnixTimestamp64Second({end:Int64}, 'UTC')
     AND time >= fromUnixTimestamp64Second({begin:Int64}, 'UTC') GROUP BY series, hour"""
-_JUDGED = f"""SELECT t.lead AS name, count() AS issued, sum(c.there) AS judged, sum(c.there * abs(t.centre - c.actual)) AS missed,
-    sum(c.there * abs(t.last - c.actual)) AS naive, sum(c.there * abs(c.actual)) AS size,
+_EACH = f"""SELECT t.lead AS name, t.series AS series, count() AS issued, sum(c.there) AS judged,
+    sum(c.there * abs(t.centre - c.actual)) AS missed, sum(c.there * abs(t.last - c.actual)) AS naive, sum(c.there * abs(c.actual)) AS size,
     sum(c.there * (c.actual BETWEEN t.lower AND t.upper)) AS inside,
     sum(c.there * (c.actual BETWEEN t.lower_80 AND t.upper_80)) AS inside_80
-    FROM ({_TOLD}) AS t LEFT JOIN ({_CAME}) AS c ON t.series = c.series AND t.hour = c.hour GROUP BY name"""  # noqa: S608 - our names
+    FROM ({_TOLD}) AS t LEFT JOIN ({_CAME}) AS c ON t.series = c.series AND t.hour = c.hour GROUP BY name, series"""  # noqa: S608 - our names
+_JUDGED = f"""SELECT name, sum(issued) AS issued_all, sum(judged) AS judged_all, sum(inside) AS inside_all, sum(inside_80) AS inside_80_all,
+    medianIf(missed / naive, naive > 0) AS relative, medianIf(missed / size, size > 0) AS wape FROM ({_EACH}) GROUP BY name"""  # noqa: S608 - our names
 
 
 def judge(store: Store, now: int, series: int | None = None) -> list[dict[str, Any]]:
     """Quality by lead of the last 60 days' forecasts, of one series or of all: how many were issued and judged, their mean absolute error
-    relative to that of the last value known when they were made (`mase`) and to the size of what came (`wape`), and the shares of what
-    came that lay within the bounds of 95 and 80 % (None where nothing could be judged). What came is the mean of an hour that is over.
+    relative to that of the last value known when they were made (`relative_error`) and to the size of what came (`wape`), both the
+    median over series, and the shares of what came that lay within the bounds of 95 and 80 % (None where nothing could be judged). What
+    came is the mean of an hour that is over; forecasts of a counter's rate are not judged.
 
     Raises:
         Unavailable: the store cannot be read now.
@@ -46,12 +50,11 @@ def judge(store: Store, now: int, series: int | None = None) -> list[dict[str, A
 
 
 def _quality(name: str, seconds: int, row: dict[str, Any]) -> dict[str, Any]:
-    judged = int(row["judged"])
-
-    def share(part: str, of: float) -> float | None:
-        return float(row[part]) / of if of > 0 else None
-
+    judged = int(row["judged_all"])
+    errors = {key: float(row[column]) for key, column in (("relative_error", "relative"), ("wape", "wape"))}
+    inside = {key: float(row[column]) / judged if judged else None
+              for key, column in (("coverage_95", "inside_all"), ("coverage_80", "inside_80_all"))}  # fmt: skip
     return {
-        "lead": name, "lead_s": seconds, "issued": int(row["issued"]), "judged": judged, "mase": share("missed", float(row["naive"])),
-        "wape": share("missed", float(row["size"])), "coverage_95": share("inside", judged), "coverage_80": share("inside_80", judged),
+        "lead": name, "lead_s": seconds, "issued": int(row["issued_all"]), "judged": judged,
+        **{key: value if math.isfinite(value) else None for key, value in errors.items()}, **inside,
     }  # fmt: skip

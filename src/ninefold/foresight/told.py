@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ninefold.analytics.findings import anomaly, quantity
+from ninefold.analytics.metrics.describing import is_counter
 from ninefold.foresight.looking import View
 from ninefold.foresight.thresholds import Threshold
 from ninefold.ground.clock import SECOND, iso
@@ -24,8 +25,10 @@ def kept(series: Mapping[str, Any], view: View, threshold: Threshold, now: int, 
         "series": str(series["series"]), "metric": series["name"], "unit": series["unit"], "why": threshold.why,
         "direction": "above" if threshold.above else "below", "horizon_s": f"{horizon_s:.0f}",
     }  # fmt: skip
-    if view.threshold is not None:
+    if view.threshold is not None and not threshold.date:
         attributes["threshold"] = f"{view.threshold:.12g}"
+    if is_counter(series["kind"], series["name"]):
+        attributes["of"] = "rate"
     if view.breach is not None:
         ends = {"earliest": view.breach.earliest, "likely": view.breach.likely, "latest": view.breach.latest}
         attributes |= {name: iso(time) for name, time in ends.items() if time is not None}
@@ -56,7 +59,7 @@ def warning(
     }  # fmt: skip
     if view.forecast is not None:
         attributes |= {"value": f"{view.forecast.last:.6g}", "model": view.forecast.model}
-    if view.threshold is not None:
+    if view.threshold is not None and not threshold.date:
         attributes["threshold"] = f"{view.threshold:.6g}"
     near = None
     if met is not None:
@@ -69,6 +72,15 @@ def warning(
     return anomaly(
         NAME, {"series": str(series["series"])}, entity=series["entity"], time=now, since=since, firing=firing, title=said,
         severity=severity, attributes=attributes,
+    )  # fmt: skip
+
+
+def over(series: Mapping[str, Any], *, now: int, since: int) -> dict[str, Any]:
+    """The end of a warning about a series that is not looked ahead of any more."""
+    return anomaly(
+        NAME, {"series": str(series["series"])}, entity=series["entity"], time=now, since=since, firing=False,
+        title=f"{_what(series)} is not looked ahead of any more: it has had no points lately, or has no threshold",
+        attributes={"reason": "time-to-threshold", "metric": series["name"], "unit": series["unit"]},
     )  # fmt: skip
 
 

@@ -41,7 +41,9 @@ class QualityInfo(BaseModel):
     lead_s: int
     issued: int = Field(description="Forecasts made.")
     judged: int = Field(description="Those whose time has come.")
-    mase: float | None = Field(description="Mean absolute error relative to that of the last value known when the forecast was made.")
+    relative_error: float | None = Field(
+        description="Mean absolute error relative to that of the last value known when the forecast was made."
+    )
     wape: float | None = Field(description="Sum of absolute errors relative to the sum of what came.")
     coverage_95: float | None = Field(description="Share of what came within the bounds of 95 %.")
     coverage_80: float | None
@@ -66,7 +68,7 @@ class ForecastInfo(BaseModel):
     model: str = Field(description="What had the most say.")
     trained_from: str | None = Field(description="Since when the series has been as it is now.")
     step_s: int
-    backtest_mase: float | None = Field(description="Error of these forecasters on this series' past, relative to that of the last value.")
+    backtest_error: float | None = Field(description="Error of these forecasters on this series' past, relative to that of the last value.")
     threshold: float | None
     direction: str | None = Field(description="above: met from below; below: met from above.")
     why: str | None
@@ -125,7 +127,7 @@ def ahead(
         model=made.model if made else "",
         trained_from=iso(made.trained_from) if made else None,
         step_s=made.step_s if made else 0,
-        backtest_mase=float(made.error.sum()) / naive if made and naive > 0 else None,
+        backtest_error=float(made.error.sum()) / naive if made and naive > 0 else None,
         threshold=view.threshold,
         direction=None if threshold is None else "above" if threshold.above else "below",
         why=threshold.why if threshold else None,
