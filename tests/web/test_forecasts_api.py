@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 from ninefold.config import ForecastConfig, ThresholdConfig
 from ninefold.foresight import Foresight
 from ninefold.foresight.judging import judge
-from ninefold.foresight.looking import View, look
-from ninefold.ground.clock import SECOND, now, parse
+from ninefold.foresight.looking import View, look, windows
+from ninefold.ground.clock import SECOND, iso, now, parse
 from ninefold.ground.meter import Meter
 from ninefold.model.signal import METRIC, TIME, Batch, batch_of
 from ninefold.store.records.access import ROLES, Tokens, create_token
@@ -145,6 +145,19 @@ def test_one_series_that_cannot_be_forecast_does_not_end_the_round(foresight: Fo
     monkeypatch.setattr("ninefold.foresight.look", fail)
     _, firing = foresight.once(now(), {str(FREE): END})
     assert set(firing) == {str(series) for series in (DISK, USED, CERTIFICATE, FREE)}, "what fires goes on until it is known to end"
+
+
+def test_a_holiday_announced_long_ago_is_known_when_it_comes(store: Telemetry) -> None:
+    day = 86400 * SECOND
+    said = {"start": iso(END - 3600 * SECOND), "until": iso(END + day)}
+    rows = [
+        {"id": "ahead", "time": END - 30 * day, "kind": "holiday", "title": "New Year", "attributes": said},
+        {"id": "past", "time": END - 30 * day, "kind": "holiday", "title": "over", "attributes": {"until": iso(END - 29 * day)}},
+        {"id": "odd", "time": END, "kind": "holiday", "title": "no time", "attributes": {"until": "soon"}},
+    ]
+    store.append([batch_of("event", "calendar", END - 30 * day, rows)], "holidays")
+    ((entity, window),) = windows(store, END - 14 * day)
+    assert (entity, window.begin, window.label) == ("", parse(said["start"]), "holiday")
 
 
 def test_hours_of_data_warn_of_no_weeks(store: Telemetry) -> None:

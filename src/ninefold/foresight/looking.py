@@ -85,8 +85,8 @@ def windows(store: Store, begin: int) -> list[tuple[str, Window]]:
         """SELECT toUnixTimestamp64Nano(time) AS at, kind, entity, attributes['start'] AS start,
             if(attributes['end'] != '', attributes['end'], attributes['until']) AS until FROM event
         WHERE kind IN {kinds:Array(String)} AND until != ''
-        AND time >= fromUnixTimestamp64Nano({begin:Int64}, 'UTC') ORDER BY at LIMIT 10000""",
-        {"kinds": list(_KINDS), "begin": int(begin) - 86400 * SECOND},
+        AND parseDateTime64BestEffortOrZero(until, 9, 'UTC') >= fromUnixTimestamp64Nano({begin:Int64}, 'UTC') ORDER BY at LIMIT 10000""",
+        {"kinds": list(_KINDS), "begin": int(begin)},
     ).to_pylist()
     found = []
     for row in rows:
