@@ -18,6 +18,8 @@ from ninefold.store.points import read
 _ROWS, _CELLS = 3000, 2000
 _YEAR = 366 * 86400 * SECOND
 _KINDS = ("holiday", "maintenance")
+_ANNOUNCED = 400 * 86400 * SECOND
+"""How long before it begins a window may have been announced."""
 """Events that say, by an attribute `until`, how long what they tell of lasts; such times are left out of learning."""
 
 
@@ -85,16 +87,18 @@ def windows(store: Store, begin: int) -> list[tuple[str, Window]]:
         """SELECT toUnixTimestamp64Nano(time) AS at, kind, entity, attributes['start'] AS start,
             if(attributes['end'] != '', attributes['end'], attributes['until']) AS until FROM event
         WHERE kind IN {kinds:Array(String)} AND until != ''
-        AND parseDateTime64BestEffortOrZero(until, 9, 'UTC') >= fromUnixTimestamp64Nano({begin:Int64}, 'UTC') ORDER BY at LIMIT 10000""",
-        {"kinds": list(_KINDS), "begin": int(begin)},
+        AND time >= fromUnixTimestamp64Nano({begin:Int64}, 'UTC') ORDER BY at DESC LIMIT 10000""",
+        {"kinds": list(_KINDS), "begin": max(0, int(begin) - _ANNOUNCED)},
     ).to_pylist()
     found = []
-    for row in rows:
+    for row in reversed(rows):
         try:
             start = parse(row["start"]) if row["start"] else row["at"]
-            found.append((row["entity"], Window(start, parse(row["until"]), row["kind"])))
+            window = Window(start, parse(row["until"]), row["kind"])
         except ValueError:
             continue  # whoever sent it wrote no time there: it names no window
+        if window.end >= begin:
+            found.append((row["entity"], window))
     return found
 
 
