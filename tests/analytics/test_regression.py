@@ -228,6 +228,18 @@ def test_steps_in_which_something_is_missing_are_left_out() -> None:
     assert told["coefficients"][1:] == pytest.approx([3, 2], abs=0.4)
 
 
+def test_a_counter_without_a_value_or_told_late_rises_by_what_it_rose() -> None:
+    rows = stream(150)
+    _, expected = run(rows, 50)
+    at = START + 100 * 60 * SECOND
+    odd = [{"series": COUNTER, "time": at + 59 * SECOND + 1, "value": float("nan")}]
+    late = [{"series": COUNTER, "time": at - 600 * SECOND, "value": 1.0}]
+    place = next(i for i, row in enumerate(rows) if row["time"] > at + 59 * SECOND)
+    technique, found = run([*rows[:place], *odd, *late, *rows[place:]], 50)
+    assert found == expected == []
+    assert technique.told()["m1"]["coefficients"][1:] == pytest.approx([3, 2], abs=0.4)
+
+
 def test_models_are_replaced_removed_bounded_and_only_the_program_itself_makes_them() -> None:
     technique = Regressions()
     technique.process(setting(source="intruder"))

@@ -182,6 +182,17 @@ def test_a_maintenance_window(kind: str) -> None:
     assert held(technique) == [False]
 
 
+def test_a_window_whose_own_time_is_its_start_holds_then_and_not_now() -> None:
+    technique = fleet(1)
+    said = {"end": iso(START + 90 * MINUTE)}
+    row = {"id": "m", "time": START + 60 * MINUTE, "kind": "maintenance", "attributes": said, "entity": "service:shop-1"}
+    technique.process(batch_of("event", "webhook", START, [row]))
+    technique.process(points([1], [START + 12 * MINUTE], [1.0]))
+    assert held(technique) == [False]
+    technique.process(points([1], [START + 65 * MINUTE], [1.0]))
+    assert held(technique) == [True]
+
+
 def test_a_change_without_a_window_or_with_odd_times_holds_nothing() -> None:
     technique = fleet(1)
     technique.process(told("change", {}, entity="service:shop-1"))

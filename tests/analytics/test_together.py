@@ -134,12 +134,26 @@ def test_an_open_incident_is_not_learned(fresh: Callable[[], Together]) -> None:
     play(technique, rows[:800])
     known = technique.behaviour(HOST)
     event = {"kind": "incident", "entity": HOST, "status": "opened", "time": rows[800][1], "id": "1"}
-    technique.process(batch_of("event", "own", rows[800][1], [event]))
+    technique.process(batch_of("event", "ninefold", rows[800][1], [event]))
     play(technique, rows[800:])
     later = technique.behaviour(HOST)
     assert known is not None
     assert later is not None
     assert later["learned_minutes"] - known["learned_minutes"] <= 1
+
+
+@pytest.mark.parametrize(("source", "status"), [("webhook", "opened"), ("ninefold", "verdict")])
+def test_only_an_open_incident_of_ninefold_keeps_from_learning(fresh: Callable[[], Together], source: str, status: str) -> None:
+    technique, rows = fresh(), points(machine(400), descriptions())
+    play(technique, rows[:800])
+    known = technique.behaviour(HOST)
+    event = {"kind": "incident", "entity": HOST, "status": status, "time": rows[800][1], "id": "1"}
+    technique.process(batch_of("event", source, rows[800][1], [event]))
+    play(technique, rows[800:])
+    later = technique.behaviour(HOST)
+    assert known is not None
+    assert later is not None
+    assert later["learned_minutes"] - known["learned_minutes"] > 100
 
 
 def test_what_is_unheard_for_days_is_forgotten(fresh: Callable[[], Together]) -> None:

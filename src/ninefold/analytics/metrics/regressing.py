@@ -64,8 +64,11 @@ class Model:
     def take(self, term: int, time: int, value: float, received: int) -> list[dict[str, Any]]:
         """Take in a point of a term; the events of the steps that are over by it."""
         if self.counter[term]:
-            before, self.last[term] = self.last[term], [time, value]
-            if before is None or time <= before[0]:
+            before = self.last[term]
+            if not np.isfinite(value) or (before is not None and time <= before[0]):
+                return []  # no value, or one that is late: what it rose by is in a later one
+            self.last[term] = [time, value]
+            if before is None:
                 return []
             rise = value - before[1] if value >= before[1] else value  # a fall is a restart from 0
             value = rise / ((time - before[0]) / SECOND)

@@ -136,7 +136,7 @@ class Steering:
         self.episodes = [Episode(**episode) for episode in given.get("episodes", [])]
         self.settings: dict[str, float] = dict(given.get("settings", {}))
         self.now, self.begun, self._last = given.get("clock", [0, 0, 0])
-        self._judged: set[str] = set(given.get("judged", []))
+        self._judged: dict[str, None] = dict.fromkeys(given.get("judged", []))
 
     def state(self) -> dict[str, Any]:
         """Everything, as plain data."""
@@ -147,7 +147,7 @@ class Steering:
             "episodes": [asdict(episode) for episode in self.episodes],
             "settings": self.settings,
             "clock": [self.now, self.begun, self._last],
-            "judged": sorted(self._judged),
+            "judged": list(self._judged),
         }
 
     @property
@@ -224,7 +224,9 @@ class Steering:
             known, once = self._last_of(mark), f"{key} {mark} {'implied' if outcome in ('acted on', 'nobody acted') else outcome}"
             if known is None or once in self._judged:
                 continue
-            self._judged = set(sorted(self._judged)[-_MOVES:]) | {once}
+            self._judged[once] = None
+            if len(self._judged) > _MOVES:
+                del self._judged[next(iter(self._judged))]
             if outcome in VERDICTS:
                 known.verdict = outcome
             changed |= self._move(known.series, known.metric, outcome, f"{key}: {outcome}", mark, said.get("actor", ""))
@@ -242,9 +244,10 @@ class Steering:
             end = parse(ends) if ends else begin + _HOLD
         except ValueError:
             return False  # whoever sent it wrote no time there: it names no window
-        # Lengths count, not dates: a history that is played in has its windows, too.
-        first = self.now + max(0, begin - time)
-        last = min(self.now + end - time, first + _LONGEST_WINDOW)
+        # Lengths count, not dates: a history that is played in has its windows, too. What is announced for later counts from now.
+        told = min(time, self.now) if self.now else time
+        first = self.now + max(0, begin - told)
+        last = min(self.now + end - told, first + _LONGEST_WINDOW)
         return last > first and self._hold(Hold("entity", row["entity"], first, last, row["title"] or "maintenance"))
 
     def _setting(self, row: Row) -> bool:
@@ -323,7 +326,7 @@ class Steering:
         names = {"everything": "", "source": source, "entity": entity, "metric": metric, "series": series}
         chosen = ("everything", "", "normal")
         for scope, name in self._in_order():
-            if fnmatchcase(names[scope], name) if scope == "entity" else names[scope] == name:
+            if _fits(names[scope], name) if scope == "entity" else names[scope] == name:
                 chosen = (scope, name, self.words[scope, name])
         return chosen
 
@@ -388,9 +391,14 @@ def covers(scope: str, name: str, ids: Ids, about: I32, texts: Texts) -> Mask:
         number = int(name) if name.isdecimal() else 1 << 64
         return np.equal(ids, np.uint64(number)).astype(bool) if number < 1 << 64 else np.zeros(len(ids), bool)
     numbers = about[:, _COLUMNS[scope]]
-    match = fnmatchcase if scope == "entity" else str.__eq__
+    match = _fits if scope == "entity" else str.__eq__
     found: Mask = np.isin(numbers, [number for number in np.unique(numbers).tolist() if match(texts[number], name)])
     return found
+
+
+def _fits(entity: str, name: str) -> bool:
+    """A name is a glob, or the entity itself, which may have brackets."""
+    return entity == name or fnmatchcase(entity, name)
 
 
 _COLUMNS = {"metric": 0, "entity": 4, "source": 5}

@@ -34,7 +34,7 @@ LIMIT = 20_000
 """Entities that are followed."""
 _TOP, _SILENT = 3, 30 * MINUTE
 _DAY = 1440
-_OVER = ("resolved", "closed", "merged")
+_OPEN, _OVER = ("opened", "reopened", "acknowledged"), ("resolved", "closed", "merged")
 _HIGH = 10.0
 _BLOCK = 1 << 17
 """Places of a covariance in one part of a snapshot."""
@@ -180,11 +180,13 @@ class Together:
         return {"learned_minutes": minutes, "judged": judged, "score": score, "rank": rank, "since": since, "metrics": metrics}
 
     def _hear(self, batch: Batch) -> None:
-        """While an incident of an entity is open, its minutes are not learned."""
+        """While an incident of an entity is open, its minutes are not learned. Only Ninefold itself is believed."""
+        if batch.source.partition(".")[0] != "ninefold":
+            return
         for row in batch.rows.filter(pc.equal(batch.rows.column("kind"), "incident")).select(["status", "entity"]).to_pylist():
             if row["status"] in _OVER:
                 self._troubled.pop(row["entity"], None)
-            elif row["entity"]:
+            elif row["entity"] and row["status"] in _OPEN:
                 self._troubled[row["entity"]] = batch.received // MINUTE
 
     def _place(self, new: list[int]) -> None:
