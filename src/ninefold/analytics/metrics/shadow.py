@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import binomtest, chi2
+from scipy.special import bdtr, gammaincinv
 
 from ninefold.analytics import keeping
 from ninefold.analytics.metrics import cells as c
@@ -140,7 +140,7 @@ class Shadow:
             "earlier": sum(lead > 0 for lead in leads), "later": sum(lead < 0 for lead in leads),
             "pages_saved": sum(a.high for i, a in enumerate(ours) if i not in matched),
             "pages_added": sum(a.high for j, a in enumerate(theirs) if j not in found),
-            "chance": float(binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0,
+            "chance": min(1.0, 2.0 * float(bdtr(min(only), sum(only), 0.5))),
         } | {name: self._side(alarms, weeks) for name, alarms in zip(_SIDES, self._alarms, strict=True)}  # fmt: skip
 
     def _side(self, alarms: list[Alarm], weeks: float) -> dict[str, Any]:
@@ -184,8 +184,8 @@ class Shadow:
 
 def interval(count: int) -> tuple[float, float]:
     """The exact 95 % interval of the mean of a Poisson count (Garwood 1936, Biometrika 28, doi:10.1093/biomet/28.3-4.437)."""
-    low = chi2.ppf(0.025, 2 * count) / 2 if count else 0.0
-    return float(low), float(chi2.ppf(0.975, 2 * count + 2) / 2)
+    low = float(gammaincinv(count, 0.025)) if count else 0.0
+    return low, float(gammaincinv(count + 1, 0.975))
 
 
 def _pairs(ours: list[Alarm], theirs: list[Alarm]) -> list[tuple[int, int]]:
