@@ -5,8 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
-# Many tests wait for real programs: a few files at a time, each by one process, in their order.
-PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Many tests wait for real programs: a few files at a time, three for two cores, each by one process, in their order.
+PARALLEL ?= -n $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) * 3 // 2))") --dist loadfile --no-loadscope-reorder
 
 # What follows from which files; a stamp is newer than what it was made from.
 RUN        := $(VENV)/.run.stamp

@@ -172,6 +172,18 @@ class WorkflowsConfig(Strict):
     max_runs: int = Field(20, ge=1, description="Runs at the same time.")
 
 
+class OnCallConfig(Strict):
+    """Paging people about incidents."""
+
+    console_url: str = Field("", description="Address of the console as people reach it, for the links in pages.")
+    fallback: list[str] = Field(
+        default_factory=list, description="Names of notify connectors that are told when nobody can be paged; all of them when empty."
+    )
+    calendar_hosts: list[str] = Field(
+        default_factory=list, description="Hosts whose calendars may be fetched by plain http or from private addresses."
+    )
+
+
 class Config(Strict):
     """Everything Ninefold can be told. It works with no file at all."""
 
@@ -183,7 +195,7 @@ class Config(Strict):
     records: RecordsConfig = RecordsConfig()
     webhooks: dict[str, WebhookConfig] = Field(default_factory=dict)
     sources: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="name -> {type, …}; checked by the source. `enabled: false` turns one off that runs by itself."
+        default_factory=dict, description="name -> {type, …}; checked by the source; the type is the name unless given. `enabled: false` turns one off."
     )
     connectors: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name -> {type, …}; checked by the connector.")
     limits: LimitsConfig = LimitsConfig()
@@ -192,6 +204,7 @@ class Config(Strict):
     correlation: CorrelationConfig = CorrelationConfig()
     forecast: ForecastConfig = ForecastConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()
+    oncall: OnCallConfig = OnCallConfig()
 
     @property
     def store_url(self) -> str:
