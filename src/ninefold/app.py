@@ -26,7 +26,8 @@ from ninefold.analytics.logs.masking import Masking
 from ninefold.catalogue.limits import Limits
 from ninefold.catalogue.watch import SourceWatch
 from ninefold.config import Config, WebhookConfig
-from ninefold.engine.local import EventFollower, Follower, StoreWriter, TechniqueRunner
+from ninefold.engine.local import EventFollower, Follower, StoreWriter
+from ninefold.engine.techniques import TechniqueRunner
 from ninefold.foresight import Foresight
 from ninefold.ground.clock import now
 from ninefold.ground.errors import BadData, ConfigError, NinefoldError, Unavailable
@@ -37,6 +38,7 @@ from ninefold.incidents import Incidents
 from ninefold.journal.sqlite import SqliteJournal
 from ninefold.model.signal import Batch, batch_of
 from ninefold.normalise import Normaliser
+from ninefold.oncall import OnCall
 from ninefold.plugin import Connector, Emit, Feed, Lent, Source, plugins
 from ninefold.roadmap.use_cases import USE_CASES
 from ninefold.sources import kernel
@@ -52,6 +54,7 @@ from ninefold.store.telemetry import Telemetry
 from ninefold.store.upkeep import Upkeep
 from ninefold.workflows.engine import Workflows
 from ninefold.workflows.language import load_folder
+from ninefold.workflows.mask import Mask, secrets_of
 
 _log = get("app")
 _READERS = ("store", "techniques", "incidents")
@@ -76,7 +79,7 @@ class App:
 
     Attributes:
         config, meter, journal, store, records, tokens, normaliser, incidents, workflows, connectors, sources, traffic, watch, stewardship,
-        limits, foresight.
+        limits, foresight, oncall.
         moved: how often events came that change what a topic of the live view shows.
 
     Raises:
@@ -156,7 +159,9 @@ class App:
 
     def notices(self) -> dict[str, str]:
         """What an administrator must know though everything works: component -> what happened before this start."""
-        return {"journal": str(self.journal.loss)} if self.journal.loss else {}
+        found = self.runner.notices() if self.ready.is_set() else {}
+        found |= {"on-call": self.oncall.notice} if self.oncall.notice else {}
+        return found | ({"journal": str(self.journal.loss)} if self.journal.loss else {})
 
     def _open(self) -> None:
         config = self.config
@@ -182,6 +187,7 @@ class App:
         folders = [config.workflows.path] if config.workflows.path else []
         workflows = [workflow for folder in folders for workflow in load_folder(folder)]
         self.workflows = Workflows(self.records, self.connectors, workflows, config.workflows, self.meter)
+        self.oncall = OnCall(self.records, self.connectors, config.oncall, Mask(secrets_of(self.connectors)), self.meter)
         self.foresight = Foresight(self.store, config.forecast, partial(self._place, Foresight.name), self.meter)
         self.watch = SourceWatch()
         self.stewardship = Stewardship(
@@ -224,6 +230,8 @@ class App:
             self._supervise(f"source {feed.name}", partial(feed.run, self._emit_of(feed.name, kind)))
         self._supervise("workflows", self.workflows.run)
         self._supervise("ticket changes", partial(self.workflows.poll_changes, self._emit_of("ticket changes", "poll")))
+        self._supervise("on-call", self.oncall.run)
+        self._supervise("calendars", self.oncall.fetching.run)
         self._supervise("causes", self._analyse)
         self._supervise("memory", self._trim)
         self._supervise("records", self._forget)
@@ -373,7 +381,7 @@ def build_sources(config: Config, lend: Callable[[str], Lent]) -> list[Source]:
     """
     kinds = plugins("sources")
     found: list[Source] = [kinds[kind](name, checked, lend(name)) for name, kind, checked in _checked("sources", config.sources, kinds)]
-    configured = {settings.get("type") for settings in config.sources.values()}
+    configured = {settings.get("type", name) for name, settings in config.sources.items()}
     for kind, cls in kinds.items():
         if cls.always and kind not in configured:
             here = {"host": config.server.host} if "host" in cls.Config.model_fields else {}
@@ -384,11 +392,11 @@ def build_sources(config: Config, lend: Callable[[str], Lent]) -> list[Source]:
 def _checked(group: str, given: dict[str, dict[str, Any]], kinds: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(name, kind, checked settings) of every configured plug-in of a group."""
     for name, settings in given.items():
-        if settings.get("enabled") is False:
-            continue
-        kind = settings.get("type", "")
+        kind = settings.get("type", name)
         if kind not in kinds:
             raise ConfigError(f"{group}.{name}.type: {kind!r} is not one of the {group}; they are {', '.join(sorted(kinds))}")
+        if settings.get("enabled") is False:
+            continue
         try:
             checked = kinds[kind].Config.model_validate({key: value for key, value in settings.items() if key not in ("type", "enabled")})
         except ValidationError as error:

@@ -89,6 +89,22 @@ def test_coefficients_that_drift_are_followed() -> None:
     assert any("drift" in word for word in regression.words(fit, ["load"], "latency"))
 
 
+def test_intervals_include_that_the_discount_is_not_known() -> None:
+    inside = []
+    for seed in (100, 101, 103):  # of a discount that is a little too close to 1 for coefficients that walk so fast
+        rng = np.random.default_rng(seed)
+        drivers = rng.normal(size=(1000, 3))
+        for i in range(1, 1000):
+            drivers[i] += 0.8 * drivers[i - 1]
+        truth = np.tile([1.0, -2.0, 0.5], (1000, 1)) + np.cumsum(rng.normal(0, 0.03, (1000, 3)), axis=0)
+        noise = rng.normal(size=1000)
+        noise[rng.random(1000) < 0.02] *= 20
+        fit = recursive(drivers, 3 + (drivers * truth).sum(axis=1) + noise)
+        assert fit.forgetting == 0.98
+        inside.append(np.abs(fit.history[100:, 1:] - truth[100:]) <= 1.96 * fit.history_errors[100:, 1:])
+    assert np.mean(inside) > 0.86  # 0.77 of that discount alone
+
+
 def test_what_cannot_be_told_apart_is_said_and_stays_finite() -> None:
     rng = np.random.default_rng(4)
     one = rng.normal(size=200)
@@ -146,6 +162,7 @@ def test_a_filter_continues_where_its_state_was_taken() -> None:
         if i >= 30:
             other = again.step(drivers[i], target[i])
             assert np.array_equal(step.residual, other.residual)
+            assert np.array_equal(whole.coefficients()[1], again.coefficients()[1])
 
 
 def test_lags_shift() -> None:
@@ -216,6 +233,29 @@ def test_however_points_are_cut_the_findings_are_the_same(size: int, restart: bo
     whole, expected = run(rows, 64)
     assert found == expected != []
     assert technique.told() == whole.told()
+
+
+def test_an_alarm_ends_when_its_model_is_removed_or_saved_anew_or_its_target_falls_silent() -> None:
+    rows = stream(105, range(100, 110))
+    kinds = {"removed": setting("removed"), "saved": setting(step_s=60)}
+    for change, batch in kinds.items():
+        technique, found = run(rows, 50)
+        assert [row["status"] for row in found] == ["firing"]
+        (told,) = technique.process(Batch(batch.signal, batch.source, rows[-1]["time"] + SECOND, batch.rows))
+        (end,) = told.rows.to_pylist(maps_as_pydicts="lossy")
+        assert (end["status"], end["fingerprint"], end["source_id"]) == ("resolved", found[0]["fingerprint"], found[0]["source_id"])
+        assert change in end["title"]
+    technique, found = run(rows, 50)
+    last, ended = rows[-1]["time"], []
+    for minute in range(1, 20):
+        at = last + minute * 60 * SECOND
+        ended += technique.process(batch_of("metric", "test", at, [{"series": DRIVER, "time": at, "value": 40.0}]))
+        state, technique = technique.snapshot(), Regressions()
+        technique.restore(state)
+    (row,) = [row for output in ended for row in output.rows.to_pylist(maps_as_pydicts="lossy")]
+    assert (row["status"], row["fingerprint"]) == ("resolved", found[0]["fingerprint"])
+    assert "something is not measured" in row["title"]
+    assert not technique.told()["m1"]["firing"]
 
 
 def test_steps_in_which_something_is_missing_are_left_out() -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ninefold.analytics.metrics import cells as c
+from ninefold.analytics.metrics.baseline import Baseline
 from ninefold.analytics.metrics.shadow import SAMPLE, Shadow, interval
 from ninefold.analytics.metrics.steering import fingerprint_of
 from ninefold.ground.clock import MINUTE, SECOND
@@ -74,9 +76,78 @@ def test_verdicts_are_counted_and_what_is_promoted_ends_it() -> None:
     assert technique.comparison() is None
 
 
+def of(kind: str, said: dict[str, str], **more: Any) -> Batch:
+    row = {"id": kind, "time": START, "kind": kind, "attributes": said, **more}
+    return batch_of("event", "ninefold.console", START, [row])
+
+
+def described() -> Batch:
+    rows = [{"series": i, "name": "latency", "kind": "gauge", "entity": f"service:shop-{i}", "source": "test"} for i in [*SERIES, 5]]
+    return batch_of("series", "test", START, rows)
+
+
+def sides(technique: Shadow) -> list[list[tuple[float, bool]]]:
+    """Factor on the thresholds and hold of each series, on both sides."""
+    found = []
+    for side in technique._sides:
+        ids, _, _, cells = side.known()
+        found.append([(round(float(cells[i, c.BAR] or 1.0), 3), bool(cells[i, c.HOLD])) for i in np.argsort(ids)])
+    return found
+
+
+def test_both_sides_hear_words_verdicts_holds_and_undo_as_the_current_detection_does() -> None:
+    technique, current = Shadow(), Baseline()
+    entity = f"service:shop-{SERIES[0]}"
+    verdict = {"fingerprint": fingerprint_of(SERIES[1]), "verdict": "noise", "series": str(SERIES[1]), "metric": "latency"}
+    before = [
+        described(),
+        of("setting", {"detection": "sensitivity", "scope": "entity", "name": entity, "word": "calm"}),
+        of("incident", {"ninefold.incident": "INC-1"}, status="opened", entity=entity),
+        of("verdict", verdict),
+    ]
+    after = [
+        of("setting", {"detection": "sensitivity", "scope": "series", "name": str(SERIES[2]), "word": "keen"}),
+        of("setting", {"detection": "undo", "move": "1", "scope": "series"}),
+        of("incident", {"ninefold.incident": "INC-1"}, status="resolved", entity=entity),
+    ]
+
+    def asked() -> list[tuple[float, bool]]:
+        ids, _, _, cells = current.known()
+        rows = {int(ids[i]): (round(float(cells[i, c.BAR] or 1.0), 3), bool(cells[i, c.HOLD])) for i in range(len(ids))}
+        return [rows[series] for series in SERIES]
+
+    for batch in before:
+        technique.process(batch)
+        current.process(batch)
+    technique.process(setting("shadow", sure="6"))
+    assert sides(technique) == [asked(), asked()]
+    assert {hold for _, hold in asked()} == {True, False}
+    for batch in after:
+        technique.process(batch)
+        current.process(batch)
+        again = Shadow()
+        again.restore(technique.snapshot())
+        assert sides(technique) == sides(again) == [asked(), asked()]
+    assert not any(hold for _, hold in asked())
+
+
+def test_settings_taken_back_are_not_what_is_compared_with() -> None:
+    technique = Shadow()
+    technique.process(setting("settings", sure="8"))
+    technique.process(setting("shadow", alone="9"))
+    technique.process(setting("settings", sure="7"))
+    technique.process(setting("shadow", alone="9"))
+    technique.process(of("setting", {"detection": "undo", "move": "2", "scope": "settings"}))
+    found = compared(technique)
+    assert found["candidate"] == {"alone": 9.0}
+    assert [float(side._settings[c.S_SURE]) for side in technique._sides] == [8.0, 8.0]
+    assert [float(side._settings[c.S_ALONE]) for side in technique._sides][1] == 9.0
+
+
 def test_a_restart_changes_nothing() -> None:
     whole, other = Shadow(), Shadow()
     for technique in (whole, other):
+        technique.process(described())
         technique.process(setting("shadow", sure="3.5"))
     run(whole)
     kept = run(other, 30).snapshot()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from ninefold.analytics.findings import anomaly
 from ninefold.analytics.metrics import cells as c
 from ninefold.analytics.metrics.baseline import Baseline
-from ninefold.analytics.metrics.steering import LEAST, MOST, WORDS, Steering, experts, fingerprint_of, tuned
+from ninefold.analytics.metrics.moves import LEAST, MOST
+from ninefold.analytics.metrics.steering import WORDS, Steering, experts, fingerprint_of, tuned
 from ninefold.ground.clock import MINUTE, SECOND, iso
 from ninefold.ground.errors import BadData
 from ninefold.model.signal import METRIC, Batch, batch_of
@@ -27,16 +29,26 @@ def told(kind: str, said: dict[str, str], at: int = START, source: str = "ninefo
     return batch_of("event", source, at, [{"id": f"{kind}{at}", "time": at, "kind": kind, "attributes": said, **more}])
 
 
-def alarm(series: int, at: int = START, metric: str = "latency", *, firing: bool = True) -> Batch:
-    attributes = {"metric": metric, "reason": "spike"}
-    row = anomaly(
-        "baseline", {"series": str(series)}, entity="service:shop", time=at, since=at, firing=firing, title="t", attributes=attributes
-    )
-    return batch_of("event", "ninefold.baseline", at, [row])
+def alarm(series: int, at: int = START, metric: str = "latency") -> Batch:
+    return alarms({series: metric}, at)
+
+
+def alarms(metrics: Mapping[int, str], at: int = START) -> Batch:
+    shared: dict[str, Any] = {"entity": "service:shop", "time": at, "since": at, "firing": True, "title": "t"}
+    rows = [
+        anomaly("baseline", {"series": str(series)}, **shared, attributes={"metric": metric, "reason": "spike"})
+        for series, metric in metrics.items()
+    ]
+    return batch_of("event", "ninefold.baseline", at, rows)
 
 
 def judged(series: int, verdict: str, at: int = START, **more: str) -> Batch:
     return told("verdict", {"fingerprint": fingerprint_of(series), "verdict": verdict, **more}, at)
+
+
+def known(series: int, verdict: str, at: int = START) -> Batch:
+    """A verdict that says itself what it is about."""
+    return told("verdict", {"fingerprint": fingerprint_of(series), "verdict": verdict, "series": str(series), "metric": "latency"}, at)
 
 
 def word(scope: str, name: str, chosen: str, at: int = START) -> Batch:
@@ -118,21 +130,47 @@ def test_bounds_hold_and_undoing_all_restores(verdicts: list[str]) -> None:
     assert steering.learned("series", "7") == steering.learned("metric", "latency") == 1.0
 
 
-@given(st.integers(0, 5), st.integers(1, 6))
-@settings(max_examples=20, deadline=None)
-def test_to_undo_the_last_is_as_if_it_had_not_been(before: int, later: int) -> None:
+@given(st.lists(st.tuples(st.sampled_from(["useful", "noise", "expected"]), st.integers(0, 40)), min_size=1, max_size=25), st.data())
+@settings(max_examples=25, deadline=None)
+def test_to_undo_any_is_as_if_it_had_not_been(said: list[tuple[str, int]], data: st.DataObject) -> None:
     with_it, without = Steering(), Steering()
-    for steering in (with_it, without):
-        steering.hear(alarm(7))
-        for _ in range(before):
-            steering.hear(judged(7, "noise"))
-    with_it.hear(judged(7, "useful"))
-    for move in with_it.moves[-2:]:
-        with_it.hear(told("setting", {"detection": "undo", "move": str(move.id)}))
-    at = START + later * 30 * DAY
-    with_it.due(at)
-    without.due(at)
-    assert with_it.learned("series", "7") == without.learned("series", "7")
+    chosen = data.draw(st.integers(0, len(said) - 1))
+    when = data.draw(st.integers(chosen, len(said) - 1))
+    at = START
+    numbers: list[int] = []
+    for i, (verdict, days) in enumerate(said):
+        at += days * DAY
+        for steering in (with_it, without):
+            steering.hear(known(7, verdict, at) if steering is with_it or i != chosen else alarm(8, at))
+        if i == chosen:
+            numbers = [move.id for move in with_it.moves[-2:]]
+        if i == when:
+            for number in numbers:
+                with_it.hear(told("setting", {"detection": "undo", "move": str(number)}, at))
+    for later in (0, 30, 90):
+        for steering in (with_it, without):
+            steering.due(at + later * DAY)
+        for scope, target in (("series", "7"), ("metric", "latency")):
+            assert with_it.learned(scope, target) == without.learned(scope, target)
+    again = Steering(with_it.state())
+    assert again.learned("series", "7") == with_it.learned("series", "7")
+
+
+def test_a_huge_incident_neither_drives_verdicts_out_nor_moves_a_metric_more_than_once() -> None:
+    steering = Steering()
+    steering.hear(known(7, "noise"))
+    steering.hear(alarms({series: f"m{series % 2}" for series in range(100, 8100)}))
+    marks = [fingerprint_of(series) for series in range(100, 8100)]
+    began = time.process_time()
+    for i, status in enumerate(("acknowledged", "resolved")):
+        said = {"ninefold.incident": "INC-1", "fingerprints": " ".join(marks), "handled": "yes"}
+        steering.hear(told("incident", said, START + i, status=status, entity="service:shop"))
+    assert time.process_time() - began < 1.5
+    assert steering.learned("series", "7") > 1.2
+    assert [move.target for move in steering.moves if move.scope == "metric"].count("m1") == 1
+    assert steering.learned("series", "8099") == pytest.approx(np.exp(-0.03))
+    assert steering.learned("metric", "m1") == pytest.approx(np.exp(-0.006))
+    assert len(steering.moves) < 5200
 
 
 def test_what_was_learned_fades() -> None:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from ninefold.engine import local
-from ninefold.engine.local import EventFollower, StoreWriter, TechniqueRunner
+from ninefold.engine.local import EventFollower, StoreWriter
+from ninefold.engine.techniques import TechniqueRunner
 from ninefold.ground.errors import BadData, NotFound, Unavailable
 from ninefold.ground.meter import Meter
 from ninefold.journal.sqlite import SqliteJournal
@@ -27,7 +28,8 @@ def event(number: int) -> Batch:
 
 
 def ids(batches: Sequence[Batch]) -> list[int]:
-    return [int(name) for batch in batches for name in batch.rows.column("id").to_pylist()]
+    ours = (batch for batch in batches if batch.source != "ninefold.engine")
+    return [int(name) for batch in ours for name in batch.rows.column("id").to_pylist()]
 
 
 def same(batch: Batch) -> list[Batch]:
@@ -207,24 +209,98 @@ def test_event_follower_resumes_at_the_consumers_own_position(journal: SqliteJou
     assert follower.problem == ""
 
 
-def test_a_poisoned_batch_goes_to_quarantine_and_the_rest_passes(journal: SqliteJournal) -> None:
-    class Allergic(Doubler):
-        def process(self, batch: Batch) -> list[Batch]:
-            if 13 in ids([batch]):
-                raise ValueError("thirteen")
-            return super().process(batch)
+class Allergic(Doubler):
+    """Cannot take one number."""
 
+    name: ClassVar[str] = "allergic"
+    bad: ClassVar[set[int]] = {13}
+
+    def process(self, batch: Batch) -> list[Batch]:
+        outputs = super().process(batch)  # what it learned of it before it fails must not stay
+        if self.bad.intersection(ids([batch])):
+            raise ValueError("thirteen")
+        return [batch_of("event", "test", 10**9, [{"id": str(2_000_000 + number)}]) for number in ids(outputs)]
+
+
+def numbers(found: Sequence[Batch], kind: str) -> list[int]:
+    least = {"doubler": 1_000_000, "allergic": 3_000_000}[kind]
+    return [number - least for number in ids([one for one in found if one.signal == "event"]) if least <= number < least + 1_000_000]
+
+
+def test_a_batch_one_technique_cannot_take_is_kept_from_it_alone(journal: SqliteJournal) -> None:
     for number in range(10, 16):
         journal.append([event(number)]).result()
-    runner = TechniqueRunner(journal, [Allergic()], same, Meter(), commit_s=0.02)
+    runner = TechniqueRunner(journal, [Allergic(), Doubler()], same, Meter(), commit_s=0.02)
     runner.start()
     until(lambda: journal.position("techniques") >= 6 and journal.position("techniques") == journal.head())
     runner.stop()
     found = journal.read(0, limit=1000)
-    bad = [batch for batch in found if batch.signal == "quarantine"]
-    assert [row["reason"] for batch in bad for row in batch.rows.to_pylist()] == ["techniques failed on it 6 times: thirteen"]
-    assert ids(replay.batches(pa.Table.from_batches([bad[0].rows]), 5)) == [13]
-    assert len([n for n in ids([b for b in found if b.signal == "event"]) if n >= 1_000_000]) == 5
+    assert numbers(found, "doubler") == [1, 2, 3, 4, 5, 6]
+    assert numbers(found, "allergic") == [1, 2, 3, 4, 5]
+    (bad,) = [batch for batch in found if batch.signal == "quarantine"]
+    assert bad.rows["reason"].to_pylist() == ["allergic failed on it: thirteen"]
+    (again,) = replay.batches(pa.Table.from_batches([bad.rows]), 5)
+    assert (again.signal, "only the analytics" in again.rows["reason"][0].as_py()) == ("quarantine", True)
+    told = [row for batch in found for row in (batch.rows.to_pylist() if batch.source == "ninefold.engine" else ())]
+    assert [(row["status"], dict(row["attributes"])["failing"]) for row in told] == [("firing", "allergic")]
+    assert "thirteen" in runner.notices()["technique allergic"]
+
+
+def test_a_technique_that_fails_on_everything_is_set_aside_and_comes_back(journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("ninefold.engine.aside.time.monotonic", lambda: clock[0])
+    calls = []
+
+    class Broken(Allergic):
+        bad: ClassVar[set[int]] = set(range(3, 20))
+
+        def process(self, batch: Batch) -> list[Batch]:
+            calls.append(ids([batch]))
+            return super().process(batch)
+
+    meter = Meter()
+    runner = TechniqueRunner(journal, [Broken(), Doubler()], same, meter)
+    runner.begin()
+    for number in range(30):
+        runner.handle([Batch("event", "test", 10**9, event(number).rows, journal.append([event(number)]).result())])
+        clock[0] += 0.9
+        if number == 25:
+            clock[0] += 600
+    runner.settle()
+    found = journal.read(0, limit=1000)
+    assert numbers(found, "doubler") == list(range(1, 31))
+    assert len(calls) < 60, "it was let alone for a while"
+    told = [row for batch in found for row in (batch.rows.to_pylist() if batch.source == "ninefold.engine" else ())]
+    assert [row["status"] for row in told] == ["firing", "resolved"]
+    assert "works again" in told[1]["title"]
+    assert runner.notices() == {}
+    missed = {labels: value for name, _, labels, value in meter.samples() if name == "ninefold_techniques_missed_total"}
+    assert sum(missed.values()) == 30 - len(numbers(found, "allergic")) > 20
+
+
+class Mute(Doubler):
+    """Cannot say its state from its third event on."""
+
+    name: ClassVar[str] = "mute"
+
+    def snapshot(self) -> bytes:
+        if self.seen > 2:
+            raise RuntimeError("no words")
+        return super().snapshot()
+
+
+def test_a_technique_that_cannot_say_its_state_does_not_keep_the_others_from_theirs(journal: SqliteJournal) -> None:
+    for number in range(5):
+        journal.append([event(number)]).result()
+    techniques = [Mute(), Doubler()]
+    runner = TechniqueRunner(journal, techniques, same, Meter())
+    runner.begin()
+    runner.handle(journal.read(0))
+    runner.settle()
+    assert (journal.position("techniques"), techniques[0].seen) == (5, 0)
+    again = [Mute(), Doubler()]
+    TechniqueRunner(journal, again, same, Meter()).begin()
+    assert [technique.seen for technique in again] == [0, 5]
 
 
 def test_a_batch_the_store_refuses_goes_to_quarantine_and_the_rest_is_stored(

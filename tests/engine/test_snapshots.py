@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from ninefold.engine import snapshots
-from ninefold.engine.local import TechniqueRunner
 from ninefold.engine.snapshots import Snapshots
+from ninefold.engine.techniques import TechniqueRunner
 from ninefold.ground.errors import BadData, Unavailable
 from ninefold.ground.meter import Meter
 from ninefold.journal.sqlite import SqliteJournal

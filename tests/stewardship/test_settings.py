@@ -10,7 +10,7 @@ import pytest
 
 from ninefold.analytics.metrics.baseline import Baseline
 from ninefold.analytics.metrics.regressing import Regressions
-from ninefold.engine.local import TechniqueRunner
+from ninefold.engine.techniques import TechniqueRunner
 from ninefold.ground.clock import now
 from ninefold.ground.meter import Meter
 from ninefold.journal.sqlite import SqliteJournal

@@ -144,7 +144,12 @@ def test_one_series_that_cannot_be_forecast_does_not_end_the_round(foresight: Fo
 
     monkeypatch.setattr("ninefold.foresight.look", fail)
     _, firing = foresight.once(now(), {str(FREE): END})
-    assert set(firing) == {str(series) for series in (DISK, USED, CERTIFICATE, FREE)}, "what fires goes on until it is known to end"
+    assert set(firing) == {str(series) for series in (DISK, USED, CERTIFICATE, FREE)}, "one failure ends nothing"
+    foresight.once(now(), firing)
+    batches, firing = foresight.once(now(), firing)
+    assert str(FREE) not in firing, "but nobody knows any more whether it is true"
+    told = [row for batch in batches for row in batch.rows.to_pylist() if row["kind"] == "anomaly"]
+    assert [(row["status"], "cannot be forecast" in row["title"]) for row in told] == [("resolved", True)]
 
 
 def test_a_holiday_announced_long_ago_is_known_when_it_comes(store: Telemetry) -> None:

@@ -1,6 +1,6 @@
 """The local engine: threads that follow the journal, each from its own committed position.
 
-Three followers exist. `StoreWriter` fills the telemetry store in large inserts; `TechniqueRunner` feeds the analytics and
+Three followers exist. `StoreWriter` fills the telemetry store in large inserts; `techniques.TechniqueRunner` feeds the analytics and
 puts what they find back into the journal; `EventFollower` hands events and relations to a consumer that keeps its own
 position. A follower that fails waits and tries again from where it stood; it never takes a neighbour down. A batch that makes it
 fail again and again, all alone, is put into quarantine with the reason, so that one poisoned batch cannot hold up the rest.
@@ -13,20 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from ninefold.engine.snapshots import Snapshots
-from ninefold.ground.errors import NinefoldError, NotFound, Unavailable
+from ninefold.ground.errors import NinefoldError, Unavailable
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.model.signal import Batch, quarantine, to_ipc
-from ninefold.plugin import Journal, Store, Technique
+from ninefold.plugin import Journal, Store
 
 Normalise = Callable[[Batch], list[Batch]]
-Answer = TypeVar("Answer")
 
 _log = get("engine")
 _POLL_S = 0.5
@@ -148,11 +142,12 @@ class Follower:
         _log.error("batch %d (%s) is put into quarantine: %s", batch.position, batch.signal, reason)
         self.begin()  # whatever state the failure left is replaced by the committed one
         again = "batch" if batch.signal in _FOLDED else self.name  # what the store has and does not fold must not go through it again
-        self.journal.commit(self.name, batch.position, None, [_in_quarantine(batch, again, reason)]).result()
+        self.journal.commit(self.name, batch.position, None, [in_quarantine(batch, again, reason)]).result()
         self.position = batch.position
 
 
-def _in_quarantine(batch: Batch, format_: str, reason: str) -> Batch:
+def in_quarantine(batch: Batch, format_: str, reason: str) -> Batch:
+    """A whole batch as a row of quarantine; `format_` says who may get it again (`batch`: everybody)."""
     return quarantine(batch.source, batch.received, batch.signal, f"{format_}.{batch.signal}", [(reason, "", to_ipc(batch.rows))])
 
 
@@ -242,128 +237,8 @@ class StoreWriter(Follower):
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it must not stop what lies behind it
             reason = f"the store refuses it: {error}"
             _log.error("batch %d (%s) is put into quarantine: %s", batch.position, batch.signal, reason)
-            return _in_quarantine(batch, "batch", reason)
+            return in_quarantine(batch, "batch", reason)
         return None
-
-
-class TechniqueRunner(Follower):
-    """Feeds every technique and commits position, state and findings in one transaction: nothing is found twice or not at all.
-
-    A state so large that it is kept in parts is written less often than findings come. Those are then committed alone, with how far
-    they go; after a crash what lies before is processed once more for the state's sake, and its findings, being the same, are dropped.
-
-    `watermark` is the latest event time seen (ns), never ahead of the time of receipt. A technique that starts afresh is told the
-    `settings` in force first: they may have been made long before anything that is still in the journal.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        techniques: Sequence[Technique],
-        normalise: Normalise,
-        meter: Meter,
-        commit_s: float = 5.0,
-        settings: Callable[[], Sequence[Batch]] = tuple,
-    ) -> None:
-        super().__init__("techniques", journal, meter)
-        self._settings = settings
-        self.techniques, self._normalise, self._commit_s = list(techniques), normalise, commit_s
-        self.watermark = 0
-        self._snapshots = Snapshots(journal, self.name)
-        self._told_by = f"{self.name}.told"
-        self._told = 0
-        """Findings of batches up to this position are in the journal."""
-        self._outputs: list[Batch] = []
-        self._busy = threading.Lock()
-        self._dirty_since = self._told_at = 0.0
-        self._found = meter.counter("ninefold_techniques_sent_total", "Rows put out, by technique.")
-        self._cpu = meter.counter("ninefold_techniques_cpu_seconds_total", "CPU time, by technique.")
-
-    def begin(self) -> int:
-        """Restore every technique from the state committed with the position."""
-        with self._busy:
-            afresh = self._snapshots.restore(self.techniques)
-            for batch in self._settings() if afresh else ():
-                for technique in afresh:
-                    if batch.signal in technique.signals:
-                        technique.process(batch)
-        self._told = self.journal.position(self._told_by)
-        self._outputs, self._dirty_since = [], 0.0
-        return self.journal.position(self.name)
-
-    def ask(self, name: str, question: Callable[[Any], Answer]) -> Answer:
-        """What a technique knows right now, between two batches; `question` looks and changes nothing.
-
-        Args:
-            name: the technique's.
-            question: called with the technique; what it returns must not be a view of the technique's own arrays.
-
-        Raises:
-            NotFound: there is no such technique.
-        """
-        technique = next((one for one in self.techniques if one.name == name), None)
-        if technique is None:
-            raise NotFound(f"there is no technique {name!r}; there are {', '.join(one.name for one in self.techniques)}")
-        with self._busy:
-            return question(technique)
-
-    def handle(self, batches: list[Batch]) -> None:
-        """Process in order; commit when findings wait or the state has been dirty for long enough."""
-        for batch in batches:
-            for normal in self._normalise(batch):
-                self._watch(normal)
-                for technique in self.techniques:
-                    if normal.signal in technique.signals:
-                        self._process(technique, normal, again=batch.position <= self._told)
-            self.position = batch.position
-        self._dirty_since = self._dirty_since or time.monotonic()
-        now_s = time.monotonic()
-        if now_s - self._dirty_since > self._commit_s:
-            self.settle()
-        elif self._outputs and now_s - max(self._dirty_since, self._told_at) > 0.2:
-            self._tell()
-
-    def idle(self) -> None:
-        """Nothing to read: let findings go at once, and the state when it has been dirty for a second, a large one for longer."""
-        dirty_s = time.monotonic() - self._dirty_since if self._dirty_since else 0.0
-        if self._dirty_since and (self._stop.is_set() or dirty_s > (self._commit_s if self._snapshots.parts else 1.0)):
-            self.settle()
-        elif self._outputs:
-            self._tell()
-
-    def settle(self) -> None:
-        """State, position and findings in one transaction."""
-        started = time.monotonic()
-        state = self._snapshots.write(self.techniques)
-        self.journal.commit(self.name, self.position, state, self._outputs).result()
-        self._snapshots.written()
-        self._outputs, self._dirty_since = [], 0.0
-        # A large state is written less often, so that snapshots stay below a twentieth of the time.
-        self._commit_s = max(5.0, 20 * (time.monotonic() - started))
-
-    def _tell(self) -> None:
-        """Findings in one transaction with how far they go; a small state goes with them."""
-        if not self._snapshots.parts:
-            self.settle()
-            return
-        self.journal.commit(self._told_by, self.position, None, self._outputs).result()
-        self._outputs, self._told, self._told_at = [], self.position, time.monotonic()
-
-    def _process(self, technique: Technique, batch: Batch, *, again: bool) -> None:
-        started = time.thread_time()
-        with self._busy:
-            found = technique.process(batch)
-        self._cpu.add(time.thread_time() - started, technique=technique.name)
-        if again:
-            return
-        for output in found:
-            self._found.add(output.rows.num_rows, technique=technique.name, signal=output.signal)
-        self._outputs += found
-
-    def _watch(self, batch: Batch) -> None:
-        if "time" in batch.rows.schema.names and batch.signal != "relation" and batch.rows.num_rows:
-            latest = pc.max(batch.rows.column("time").cast(pa.int64())).as_py()
-            self.watermark = max(self.watermark, min(latest, batch.received))
 
 
 class EventFollower(Follower):

@@ -23,6 +23,14 @@ _SCHEMA = pa.schema({"name": pa.string(), "state": pa.large_binary()})
 Piece = tuple[str, bytes]
 
 
+class Unkept(Exception):
+    """A technique cannot say its state."""
+
+    def __init__(self, technique: Technique) -> None:
+        super().__init__(f"the technique {technique.name} cannot say its state")
+        self.technique = technique
+
+
 class Snapshots:
     """Reads and writes the snapshots of one reader of the journal.
 
@@ -59,27 +67,28 @@ class Snapshots:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a technique cannot read, it must not keep all of them from going on
                 _log.warning("the technique %s learns afresh: %s", technique.name, self._lost or error)
-                technique.restore(b"")
                 afresh.append(technique)
         if self._lost and by_name:
             _log.warning("the techniques %s learn afresh: %s", ", ".join(by_name), self._lost)
-        for technique in by_name.values():
-            technique.restore(b"")
-        return afresh + list(by_name.values())
+        afresh += by_name.values()
+        for technique in afresh:
+            empty(technique)
+        return afresh
 
     def write(self, techniques: Sequence[Technique]) -> bytes:
         """Write the parts of a new snapshot; returns the state that makes it valid when it is committed.
 
         Raises:
             Unavailable: the journal cannot be written; the old snapshot stands.
+            Unkept: a technique cannot say its state; the old snapshot stands.
         """
         number, size, parts = self._number + 1, 0, 0
         small, waiting = list[Piece](), list[Piece]()
         for technique in techniques:
             if not isinstance(technique, LargeTechnique):
-                small.append((technique.name, technique.snapshot()))
+                small += [(technique.name, state) for state in _states(technique)]
                 continue
-            for state in technique.parts():
+            for state in _states(technique):
                 waiting.append((technique.name, state))
                 size += len(state)
                 if size >= _PART_BYTES:
@@ -117,6 +126,21 @@ class Snapshots:
         while self._journal.part(self._reader, _place(number, parts)):
             self._put(number, parts, b"")
             parts += 1
+
+
+def empty(technique: Technique) -> None:
+    """Let a technique start afresh; one that cannot even do that is left as it is, and will fail on what comes."""
+    try:
+        technique.restore(b"")
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one technique, it must not keep all of them from going on
+        _log.error("the technique %s cannot start afresh", technique.name, exc_info=error)
+
+
+def _states(technique: Technique) -> Iterator[bytes]:
+    try:
+        yield from technique.parts() if isinstance(technique, LargeTechnique) else [technique.snapshot()]
+    except Exception as error:  # whatever is wrong with one technique, the others must be kept
+        raise Unkept(technique) from error
 
 
 def _place(number: int, part: int) -> int:

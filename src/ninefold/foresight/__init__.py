@@ -28,6 +28,8 @@ _REACH = 2.0
 """A warning is told when its earliest breach is no farther ahead than this many times the span the forecast was learned from."""
 _CALM = 0.5
 """A warning ends when its chance has fallen below this share of what raises one."""
+_GIVEN_UP = 3
+"""A warning ends when its series could not be forecast so many rounds in a row."""
 _SERIES = """SELECT series, name, unit, kind, entity, attributes FROM series WHERE series IN (
     SELECT DISTINCT series FROM metric_1h WHERE time >= fromUnixTimestamp64Second({since:Int64}, 'UTC') SETTINGS final = 0)"""
 
@@ -47,6 +49,7 @@ class Foresight:
     def __init__(self, store: Store, config: ForecastConfig, load: Callable[[], dict[str, Any]], meter: Meter) -> None:
         self._store, self._config, self._load = store, config, load
         self._made = meter.counter("ninefold_forecasts_total", "Forecasts made of series that have a threshold.")
+        self._failing: dict[str, int] = {}
         self._failed = meter.counter("ninefold_forecasts_failed_total", "Series whose forecast failed; the log says why.")
 
     async def run(self, emit: Emit) -> None:
@@ -121,8 +124,11 @@ class Foresight:
             except Exception as error:  # noqa: BLE001 - one series that trips a defect must not keep the others from being looked at
                 _log.error("series %s could not be forecast", key, exc_info=error)
                 self._failed.add(1)
-                judged.add(key)
+                self._failing[key] = failures = self._failing.get(key, 0) + 1
+                if failures < _GIVEN_UP or key not in still:
+                    judged.add(key)
                 continue
+            self._failing.pop(key, None)
             if view.breach is None:
                 continue
             judged.add(key)

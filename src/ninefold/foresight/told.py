@@ -79,7 +79,7 @@ def over(series: Mapping[str, Any], *, now: int, since: int) -> dict[str, Any]:
     """The end of a warning about a series that is not looked ahead of any more."""
     return anomaly(
         NAME, {"series": str(series["series"])}, entity=series["entity"], time=now, since=since, firing=False,
-        title=f"{_what(series)} is not looked ahead of any more: it has had no points lately, or has no threshold",
+        title=f"{_what(series)} is not looked ahead of any more: it has had no points lately, has no threshold, or cannot be forecast",
         attributes={"reason": "time-to-threshold", "metric": series["name"], "unit": series["unit"]},
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ points a series has a cautious band that narrows as it learns. A series that kee
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -66,10 +66,11 @@ class Baseline:
     name: ClassVar[str] = "baseline"
     signals: ClassVar[frozenset[str]] = frozenset({"metric", "series", "event"})
 
-    def __init__(self, settings: F64 | None = None) -> None:
-        """`settings` of the fold, see `cells.settings`; another one can run with others beside it."""
+    def __init__(self, settings: F64 | None = None, steering: Mapping[str, Any] | None = None) -> None:
+        """`settings` of the fold, see `cells.settings`, and what `Steering.state` gave; another one can run with others beside it."""
         self._given = c.settings() if settings is None else settings
         self._reset(1024)
+        self._steered_by(Steering(steering))
 
     def _reset(self, room: int) -> None:
         self._used = 0

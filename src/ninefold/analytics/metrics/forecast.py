@@ -122,8 +122,7 @@ class _Learned(NamedTuple):
 
 
 def forecast(
-    times: I64, values: F64, horizon_s: float, *, most: int = MOST, step_s: int = 0, windows: Sequence[Window] = (),
-    counter: bool = False,
+    times: I64, values: F64, horizon_s: float, *, most: int = MOST, step_s: int = 0, windows: Sequence[Window] = ()
 ) -> Forecast | None:  # fmt: skip
     """Forecast a series; None when it has fewer than `FEWEST` points. Scaling and shifting the values scales and shifts the forecast.
 
@@ -134,7 +133,6 @@ def forecast(
         most: into how many steps the past is drawn together at most.
         step_s: the least width of a step.
         windows: what to leave out, and what is known to come.
-        counter: it never falls.
     """
     past = grid(times, values, most, step_s)
     y = past.values.copy()
@@ -160,8 +158,6 @@ def forecast(
     out = [middle + scale * part for part in (centre, centre + lower, centre + upper)]
     known = np.flatnonzero(np.isfinite(y))
     last = middle + scale * float(y[known[-1]])
-    if counter:
-        out = [np.maximum(np.maximum.accumulate(part, axis=-1), last) for part in out]
     return Forecast(
         ahead, out[0], out[1], out[2], learned.names[int(learned.weights.mean(axis=1).argmax())], int(past.times[since]), past.step_s, last,
         int(past.times[known[-1]]) + past.step_s * SECOND // 2, _along(learned.horizons, learned.size * scale, steps),

@@ -2,7 +2,8 @@
 
 A model comes as a ``setting`` event of the program itself, through the journal like anything else. Its series are averaged over steps of a
 grid; a counter is taken as its rate a second. A step counts when the target and every driver, at its lag, were measured in it; it is
-judged and learned from a step after its end. The first steps give the scales; see `regression.Recursive` for what follows.
+judged and learned from a step after its end. The first steps give the scales; see `regression.Recursive` for what follows. An alarm ends
+when the drivers explain the target again, when the model is removed or saved anew, and when nothing could be judged for a while.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from ninefold.model.signal import Batch, batch_of
 LIMIT, KEPT = 100, 300
 """Models, and steps of each that are shown."""
 _WARM_UP = 30
+_SILENT_STEPS, _SILENT = 10, 600 * SECOND
+"""After so many steps, and so long, in which nothing could be judged, an alarm is over."""
 _SOURCE, _SETTING = "ninefold", "regression"
 _VERSION = 1
 
@@ -51,6 +54,9 @@ class Model:
         self.history: list[list[Any]] = state.get("history", [])
         """Of each step judged: begin (ns), value, forecast, studentised residual, coefficients, their standard errors."""
         self.skipped = state.get("skipped", 0)
+        self.now: int = state.get("now", 0)
+        self.heard: int = state.get("heard", 0)
+        """When a step was last judged; like `now` by the time of receipt (ns)."""
 
     def state(self) -> dict[str, Any]:
         """Plain data from which the constructor continues."""
@@ -58,7 +64,7 @@ class Model:
             "clock": self.clock, "closed": self.closed, "since": self.since, "last": self.last,
             "cells": [list(cells.items()) for cells in self.cells], "waiting": self.waiting,
             "filter": self.filter.state() if self.filter else None, "recent": self.alarms.recent, "firing": self.alarms.firing,
-            "history": self.history, "skipped": self.skipped,
+            "history": self.history, "skipped": self.skipped, "heard": self.heard, "now": self.now,
         }  # fmt: skip
 
     def take(self, term: int, time: int, value: float, received: int) -> list[dict[str, Any]]:
@@ -84,18 +90,33 @@ class Model:
             first = self.closed
             self.closed = over
             for due in sorted({s for s in self.cells[0] if first <= s < over}):
-                events += self._close(due)
+                events += self._close(due, received)
             oldest = over - 1 - max(self.lags)
             self.cells = [{s: cell for s, cell in cells.items() if s >= oldest} for cells in self.cells]
         return events
 
-    def _close(self, step: int) -> list[dict[str, Any]]:
+    def pass_to(self, received: int) -> list[dict[str, Any]]:
+        """Before anything received then is taken in: the end of an alarm, if nothing could be judged for long."""
+        before, self.now = self.now, max(self.now, received)
+        if self.now == before or before - self.heard <= max(_SILENT_STEPS * self.step, _SILENT):
+            return []
+        return self.end(before, "could not be compared with its drivers for a while: something is not measured")
+
+    def end(self, now: int, why: str) -> list[dict[str, Any]]:
+        """The end of its alarm, if it fires, for a reason that is not in the data."""
+        if not self.alarms.firing:
+            return []
+        self.alarms = Alarms()
+        return [self._told(now, f"{self.spec['target']['name']} {why}", {}, firing=False)]
+
+    def _close(self, step: int, received: int) -> list[dict[str, Any]]:
         """Judge one step."""
         parts = [cells.get(step - lag) for cells, lag in zip(self.cells, self.lags, strict=True)]
         row = [cell[0] / cell[1] for cell in parts if cell is not None]
         if len(row) < len(parts):
             self.skipped += 1
             return []
+        self.heard = max(self.heard, received)
         if self.filter is None:
             self.waiting.append([float(step), *row])
             if len(self.waiting) < _WARM_UP:
@@ -135,10 +156,14 @@ class Model:
             "upper": forecast + 4 * error,
             "score": abs(residual),
         }
+        return self._told(begin + self.step, title, numbers, firing=firing)
+
+    def _told(self, time: int, title: str, numbers: dict[str, float], *, firing: bool) -> dict[str, Any]:
+        target = self.spec["target"]
         return anomaly(
-            Regressions.name, {"model": self.spec["id"], "series": str(target["series"])}, entity=target["entity"], time=begin + self.step,
+            Regressions.name, {"model": self.spec["id"], "series": str(target["series"])}, entity=target["entity"], time=time,
             since=self.since, firing=firing, title=title, severity="warning",
-            attributes={"reason": "residual", "metric": target["name"], "unit": unit, "horizon": f"{self.step // SECOND} s",
+            attributes={"reason": "residual", "metric": target["name"], "unit": target["unit"], "horizon": f"{self.step // SECOND} s",
                         "regression": self.spec["name"], **{name: f"{number:.6g}" for name, number in numbers.items()}},
         )  # fmt: skip
 
@@ -165,12 +190,16 @@ class Regressions:
 
     def process(self, batch: Batch) -> list[Batch]:
         """Take in settings and points; returns the alarms that begin or end."""
+        events: list[dict[str, Any]] = []
         if batch.signal == "event":
             if batch.source == _SOURCE:
-                self._set(batch)
-            return []
-        if not self._models:
-            return []
+                events = self._set(batch)
+        elif self._models:
+            events = [event for model in self._models.values() for event in model.pass_to(batch.received)]
+            events += self._points(batch)
+        return [batch_of("event", f"ninefold.{self.name}", batch.received, events)] if events else []
+
+    def _points(self, batch: Batch) -> list[dict[str, Any]]:
         ids = batch.rows.column("series").to_numpy(zero_copy_only=False)
         hits = np.flatnonzero(np.isin(ids, self._wanted))
         if not len(hits):
@@ -181,7 +210,7 @@ class Regressions:
         for series, time, value in zip(ids[hits].tolist(), times, values, strict=True):
             for key, term in self._terms[series]:
                 events += self._models[key].take(term, time, value, batch.received)
-        return [batch_of("event", f"ninefold.{self.name}", batch.received, events)] if events else []
+        return events
 
     def snapshot(self) -> bytes:
         """All models with all they learned."""
@@ -201,16 +230,20 @@ class Regressions:
         """How every model stands now, by id."""
         return {key: model.told() for key, model in self._models.items()}
 
-    def _set(self, batch: Batch) -> None:
+    def _set(self, batch: Batch) -> list[dict[str, Any]]:
+        """Add and remove models; the ends of alarms of those that are no more as they were."""
+        events: list[dict[str, Any]] = []
         for kind, attributes in zip(batch.rows.column("kind").to_pylist(), batch.rows.column("attributes").to_pylist(), strict=True):
             about = dict(attributes)
             if kind != "setting" or about.get("setting") != _SETTING:
                 continue
             key = about["ninefold.key"]
-            self._models.pop(key, None)
+            if key in self._models:
+                events += self._models.pop(key).end(batch.received, f"is not watched as it was any more: {about['ninefold.change']}")
             if about["ninefold.change"] == "saved" and len(self._models) < LIMIT:
                 self._models[key] = Model(json.loads(about["value"]))
             self._find()
+        return events
 
     def _find(self) -> None:
         """Which series are looked at, and for which terms of which models."""

@@ -7,8 +7,9 @@ doi:10.1080/00401706.1970.10488634) when drivers move together, and words that s
 *Recursive*: least squares that forget, as a square-root information filter: each point is rotated into the triangle R of the weighted
 normal equations by a QR step, so that the information stays positive whatever the numbers are (Haykin, Adaptive Filter Theory, ch. 15).
 Forgetting by a discount is a random walk of the coefficients (West and Harrison, Bayesian Forecasting and Dynamic Models, 1997, ch. 6),
-from which the intervals come. The residual that counts is that of the forecast made before the point was seen, divided by its own
-standard error.
+from which the intervals come; they include what is not known of the discount, as a mean over those whose forecasts cannot be told from
+the best one's (Buckland, Burnham and Augustin 1997, doi:10.2307/2533961). The residual that counts is that of the forecast made before the
+point was seen, divided by its own standard error.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ ALARM, SURE, WINDOW, VOTES = 4.0, 8.0, 5, 3
 """An alarm begins with one residual beyond `SURE`, or `VOTES` of the last `WINDOW` on one side beyond `ALARM`; it ends when none is."""
 
 
+_STATE = ("centre", "scale", "forgetting", "root", "facts", "apart")
+
+
 class Step(NamedTuple):
     """What a filter makes of one point, a value for each discount: the forecast before it was seen, its standard error, and the
     studentised residual."""
@@ -62,18 +66,21 @@ class Recursive:
         """R, upper triangular, and beside it the rotated targets, for each discount."""
         self.facts = np.zeros((3, len(forgetting)))
         """Weighted squares of forecast errors, their weight, and weighted absolute errors."""
+        self.apart = np.zeros((len(forgetting), len(forgetting)))
+        """Weighted squares of the differences between the absolute errors of each two discounts."""
         self.points = 0
         self._solve()
 
     def state(self) -> dict[str, Any]:
         """Plain data from which `resume` continues."""
-        return {name: getattr(self, name).tolist() for name in ("centre", "scale", "forgetting", "root", "facts")} | {"points": self.points}
+        return {name: getattr(self, name).tolist() for name in _STATE} | {"points": self.points}
 
     @classmethod
     def resume(cls, state: dict[str, Any]) -> Recursive:
         """A filter that continues where `state` was taken."""
         filter_ = cls(np.array(state["centre"]), np.array(state["scale"]), state["forgetting"])
         filter_.root, filter_.facts, filter_.points = np.array(state["root"]), np.array(state["facts"]), state["points"]
+        filter_.apart = np.array(state.get("apart", filter_.apart))
         filter_._solve()
         return filter_
 
@@ -110,7 +117,9 @@ class Recursive:
         triangle: F64 = np.asarray(np.linalg.qr(rows, mode="r"))
         self.root = triangle[:, :size]
         if self.ready:
-            self.facts[2] = _MEMORY * self.facts[2] + np.abs(y - expected)
+            missed = np.abs(y - expected)
+            self.facts[2] = _MEMORY * self.facts[2] + missed
+            self.apart = _MEMORY * self.apart + (missed[:, None] - missed) ** 2
         if self.points > size:  # before that the coefficients are not known, and errors are not noise
             kept = np.minimum(lam, _MEMORY)
             self.facts[:2] = kept * self.facts[:2] + np.stack(((pulled - expected) ** 2 / spread, np.ones(len(lam))))
@@ -136,10 +145,27 @@ class Recursive:
         covariance: F64 = self._inverse @ self._inverse.transpose(0, 2, 1) * self.noise[:, None, None]
         return covariance
 
+    def shares(self) -> F64:
+        """How far each discount's forecasts are from being told worse than those of another one, by their paired errors: weights in a
+        row for each other one, sum 1."""
+        worse = np.maximum(self.facts[2] - self.facts[2, :, None], 0.0)
+        chance = np.exp(-0.5 * worse**2 / np.maximum(self.apart, 1e-300))
+        shares: F64 = chance / chance.sum(axis=1, keepdims=True)
+        return shares
+
     def coefficients(self) -> tuple[F64, F64]:
         """Constant and coefficients of the best discount in the units of the data, and their standard errors."""
         best = self.best
-        return _unscaled(self.beta[best], self.covariance()[best], self.centre, self.scale)
+        covariance = _mixed(self.beta, self.covariance(), self.shares()[best], best)
+        return _unscaled(self.beta[best], covariance, self.centre, self.scale)
+
+
+def _mixed(betas: F64, covariances: F64, shares: F64, best: int) -> F64:
+    """The covariance about the best one's coefficients: of each discount, and of them all among one another; shapes (…, k, p),
+    (…, k, p, p) and (…, k) give (…, p, p)."""
+    away = betas - betas[..., best : best + 1, :]
+    mixed: F64 = np.einsum("...k,...kij->...ij", shares, covariances + away[..., :, None] * away[..., None, :])
+    return mixed
 
 
 class Alarms:
@@ -246,15 +272,16 @@ def recursive(drivers: F64, target: F64, forgetting: float = 0.0) -> Fit:
     filter_ = Recursive(centre, scale, (forgetting,) if forgetting else FORGETTING)
     kinds = len(filter_.forgetting)
     betas, spreads = np.empty((n, kinds, p + 1)), np.empty((n, kinds, p + 1, p + 1))
-    steps, apart = np.empty((n, 2, kinds)), np.zeros(kinds)
+    steps, apart, shares = np.empty((n, 2, kinds)), np.zeros(kinds), np.empty((n, kinds, kinds))
     for i in range(n):
         ready = filter_.ready
         step = filter_.step(drivers[i], float(target[i]))
         betas[i], spreads[i], steps[i] = filter_.beta, filter_.covariance(), (step.forecast, step.residual)
+        shares[i] = filter_.shares()
         if ready:
             apart += np.abs(step.forecast - target[i])
     k = int(np.argmin(apart))
-    history, errors = _unscaled(betas[:, k], spreads[:, k], centre, scale)
+    history, errors = _unscaled(betas[:, k], _mixed(betas, spreads, shares[:, k], k), centre, scale)
     fitted, student = steps[:, 0, k], steps[:, 1, k]
     condition, inflation = _diagnose((drivers - centre[:-1]) / scale[:-1])
     warm = min(4 * (p + 1) + 4, n - 1)

@@ -1,9 +1,10 @@
 """A candidate beside the current detection: other settings on a sample of the series, compared on what both would have said.
 
 While a candidate is set, two fresh baselines hear every 16th series by its id (ids are hashes): one with the current settings, one with
-the candidate's. Starting both afresh compares like with like, at the cost of an eighth of the current one. Nothing the shadow finds is an
-alarm; it answers when asked. Rates have exact Poisson intervals (Garwood 1936); the difference is a binomial test of who raised the
-alarms that only one of them raised (a sign test), for that is what the two disagree about.
+the candidate's. Both start afresh, but with the sensitivity words, moves and holds in force and with what is known of the series, and hear
+all that people say as the current detection does: so like is compared with like, at the cost of an eighth of the current one. Nothing the
+shadow finds is an alarm; it answers when asked. Rates have exact Poisson intervals (Garwood 1936); the difference is a binomial test of
+who raised the alarms that only one of them raised (a sign test), for that is what the two disagree about.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from scipy.special import bdtr, gammaincinv
 from ninefold.analytics import keeping
 from ninefold.analytics.metrics import cells as c
 from ninefold.analytics.metrics.baseline import Baseline
-from ninefold.analytics.metrics.steering import tuned
+from ninefold.analytics.metrics.steering import Steering, tuned
 from ninefold.ground.clock import MINUTE, SECOND, parse
 from ninefold.ground.errors import BadData
-from ninefold.model.signal import Batch
+from ninefold.model.signal import Batch, from_ipc, to_ipc
 
-_VERSION = 1
+_VERSION = 2
 SAMPLE = 16
 """One series in so many is compared."""
 _NEAR = 30 * MINUTE
 """Alarms of both about one series that overlap, or lie no further apart, are the same."""
-_MOST = 20_000
+_MOST, _DESCRIBED = 20_000, 65_536
 _WEEK = 7 * 86_400 * SECOND
 _SIDES = ("current", "candidate_side")
 
@@ -47,14 +48,19 @@ class Alarm:
 
 
 class Shadow:
-    """The technique; off (and free) until a `setting` event sets a candidate."""
+    """The technique; off until a `setting` event sets a candidate: until then it only notes what was set and how series are described."""
 
     name: ClassVar[str] = "shadow"
     signals: ClassVar[frozenset[str]] = frozenset({"metric", "series", "event"})
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self.candidate: dict[str, float] = {}
-        self._current: dict[str, float] = {}
+        self._steering = Steering()
+        self._described: list[pa.RecordBatch] = []
+        self._kept = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -63,19 +69,45 @@ class Shadow:
         self._verdicts: dict[str, str] = {}
         self._begun = self._now = 0
         if self.candidate:
-            base = c.tuned(c.settings(), self._current)
-            self._sides = [Baseline(base), Baseline(c.tuned(base, self.candidate))]
+            given = self._steering.state()
+            # The settings in force are the first side's own, and to take them back is a new comparison.
+            moves = [move for move in given["moves"] if move["scope"] != "settings"]
+            base, steering = c.tuned(c.settings(), given["settings"]), given | {"settings": {}, "moves": moves}
+            self._sides = [Baseline(base, steering), Baseline(c.tuned(base, self.candidate), steering)]
+            for rows in self._compacted():
+                for side in self._sides:
+                    side.process(Batch("series", "", self._steering.now, rows))
 
     def process(self, batch: Batch) -> list[Batch]:
         """Hear the sample, settings and verdicts; nothing is put out."""
         if batch.signal == "event":
             self._events(batch)
-        elif self._sides:
-            rows = batch.rows.filter(pa.array(batch.rows.column("series").to_numpy(zero_copy_only=False) % np.uint64(SAMPLE) == 0))
+            return []
+        if not self._sides and batch.signal != "series":
+            return []
+        rows = batch.rows.filter(pa.array(batch.rows.column("series").to_numpy(zero_copy_only=False) % np.uint64(SAMPLE) == 0))
+        if batch.signal == "series" and rows.num_rows:
+            self._describe(rows)
+        if self._sides:
             self._begun, self._now = self._begun or batch.received, max(self._now, batch.received)
             if rows.num_rows:
                 self._compare(Batch(batch.signal, batch.source, batch.received, rows))
         return []
+
+    def _describe(self, rows: pa.RecordBatch) -> None:
+        self._described.append(rows)
+        if sum(one.num_rows for one in self._described) > 2 * self._kept + 1024:
+            self._compacted()
+
+    def _compacted(self) -> list[pa.RecordBatch]:
+        """The latest description of each series of the sample, in the order they came."""
+        if self._described:
+            table = pa.Table.from_batches(self._described)
+            ids = table.column("series").to_numpy()[::-1]
+            last = np.sort(len(ids) - 1 - np.unique(ids, return_index=True)[1])[-_DESCRIBED:]
+            self._described = table.take(pa.array(last)).combine_chunks().to_batches()
+            self._kept = len(last)
+        return self._described
 
     def _compare(self, batch: Batch) -> None:
         for side, alarms in zip(self._sides, self._alarms, strict=True):
@@ -98,31 +130,35 @@ class Shadow:
             last.until, last.high = time, last.high or row["severity"] == "high"
 
     def _events(self, batch: Batch) -> None:
-        if batch.source.partition(".")[0] != "ninefold":
+        before = self._steering.settings
+        self._steering.hear(batch)
+        heard = self._said(batch) if batch.source.partition(".")[0] == "ninefold" else False
+        if self._steering.settings != before or heard:
+            self._reset()
             return
-        rows = batch.rows.filter(pc.is_in(batch.rows.column("kind"), pa.array(["setting", "verdict", "incident"])))
+        for side in self._sides:
+            side.process(batch)
+
+    def _said(self, batch: Batch) -> bool:
+        """Take note of verdicts and of candidates; whether there is another one now."""
+        rows, other = batch.rows.filter(pc.is_in(batch.rows.column("kind"), pa.array(["setting", "verdict", "incident"]))), False
         for said in (dict(pairs) for pairs in rows.column("attributes").to_pylist()):
-            if "detection" in said:
-                self._set(said)
+            other |= said.get("detection") in ("shadow", "settings") and self._set(said)
             for mark in said.get("fingerprint", "").split() + said.get("fingerprints", "").split():
                 word = said.get("verdict") or said.get("feedback")
                 if self._sides and word:
                     self._verdicts[mark] = word
         if len(self._verdicts) > _MOST:
             self._verdicts = dict(list(self._verdicts.items())[-_MOST:])
+        return other
 
-    def _set(self, said: dict[str, str]) -> None:
+    def _set(self, said: dict[str, str]) -> bool:
         try:
             wanted = tuned({name: float(said[name]) for name in said if name in ("sure", "alone", "fatigue", "rest")})
         except (BadData, ValueError):
-            return
-        if said["detection"] == "shadow":
-            self.candidate = wanted
-        elif said["detection"] == "settings":
-            self._current, self.candidate = wanted, {}
-        else:
-            return
-        self._reset()
+            return False
+        self.candidate = wanted if said["detection"] == "shadow" else {}
+        return True
 
     def comparison(self) -> dict[str, Any] | None:
         """What both would have said so far; None without a candidate. Rates are alarms a series-week with 95 % intervals."""
@@ -156,11 +192,13 @@ class Shadow:
         """All state."""
         alarms = [[asdict(alarm) for alarm in side] for side in self._alarms]
         texts = {
-            "candidate": self.candidate, "current": self._current, "verdicts": self._verdicts, "alarms": alarms,
+            "candidate": self.candidate, "steering": self._steering.state(), "verdicts": self._verdicts, "alarms": alarms,
             "clock": [self._begun, self._now],
         }  # fmt: skip
-        sides = [np.frombuffer(side.snapshot(), np.uint8) for side in self._sides]
-        return keeping.pack(self.name, _VERSION, texts, **dict(zip(_SIDES, sides, strict=False)))
+        parts = dict(zip(_SIDES, [side.snapshot() for side in self._sides], strict=False))
+        if described := self._compacted():
+            parts["described"] = to_ipc(described[0])
+        return keeping.pack(self.name, _VERSION, texts, **{name: np.frombuffer(part, np.uint8) for name, part in parts.items()})
 
     def restore(self, state: bytes) -> None:
         """Take over a snapshot; empty bytes start afresh.
@@ -168,12 +206,13 @@ class Shadow:
         Raises:
             BadData: it is of another version.
         """
-        self.candidate, self._current = {}, {}
-        self._reset()
+        self._forget()
         if not state:
             return
         texts, arrays = keeping.unpack(self.name, _VERSION, state)
-        self.candidate, self._current = texts["candidate"], texts["current"]
+        self.candidate, self._steering = texts["candidate"], Steering(texts["steering"])
+        self._described = [from_ipc(arrays["described"].tobytes())] if "described" in arrays else []
+        self._kept = sum(rows.num_rows for rows in self._described)
         self._reset()
         self._verdicts, (self._begun, self._now) = texts["verdicts"], texts["clock"]
         ours, theirs = ([Alarm(**alarm) for alarm in side] for side in texts["alarms"])

@@ -2,14 +2,12 @@
 
 `Steering` hears events and answers with a factor on the alarm thresholds of every series (`cells.BAR`) and with whether a series is held
 (`cells.HOLD`: judged, not learned). A threshold is -log10 of the probability of a point, so a factor on it is an exponent on the rate of
-false alarms. The factor is the word of the narrowest scope times what verdicts moved: each move is a record with a step that halves every
-60 days; the factor in force is the sum of the steps that were not undone, so to undo one restores exactly what would be without it.
+false alarms. The factor is the word of the narrowest scope times what verdicts moved (`moves`).
 """
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -20,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ninefold.analytics.metrics import cells as c
+from ninefold.analytics.metrics.moves import DAY, LEAST, MOST, Move, Moves
 from ninefold.analytics.metrics.texts import Texts
 from ninefold.ground.clock import SECOND, parse
 from ninefold.ground.errors import BadData
@@ -28,6 +27,7 @@ from ninefold.model.signal import Batch
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
 I32 = np.ndarray[Any, np.dtype[np.int32]]
+F64 = np.ndarray[Any, np.dtype[np.float64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Row = dict[str, Any]
 
@@ -43,40 +43,20 @@ WORDS = {"calm": Word(0.01, 1.3), "normal": Word(0.07, 1.0), "keen": Word(0.5, 0
 SCOPES = ("everything", "source", "entity", "metric", "series")
 """From the widest to the narrowest; the name of an entity may be a glob, of which the longer is the narrower."""
 VERDICTS = ("useful", "noise", "expected")
-LEAST, MOST = 0.7, 2.0
-"""Bounds of what verdicts can make of a threshold."""
 _STEPS = {"useful": -0.15, "noise": 0.25, "expected": 0.15, "acted on": -0.03, "nobody acted": 0.03}
 """Steps of the factor's logarithm; what nobody said, but people did, weighs a tenth."""
 _LIKE = 0.2
-"""The part of a step that all series of the same metric take."""
-_DAY, _HALF_LIFE = 86_400 * SECOND, 60
-_WEEK = 7 * _DAY
+"""The part of a step that all series of the same metric take; from an incident as a whole once."""
+_WEEK = 7 * DAY
 _HOLD = 7200 * SECOND
 """An open incident, or an anomaly found useful, holds what it is about for so long: then it counts as the way things are now."""
-_LONGEST_WINDOW = 2 * _DAY
+_LONGEST_WINDOW = 2 * DAY
 _OWN = "ninefold"
 _KINDS = pa.array(["anomaly", "verdict", "setting", "incident", "change", "maintenance"])
 _FROM_ANYBODY = ("change", "maintenance")
-_MOVES, _EPISODES, _HOLDS, _SCOPES_MOST = 5000, 20_000, 2000, 500
+_EPISODES, _JUDGED, _HOLDS, _SCOPES_MOST = 20_000, 40_000, 2000, 500
 _TUNED = {"sure": (3.0, 9.0), "alone": (4.0, 14.0), "fatigue": (0.0, 2.0), "rest": (10.0, 5000.0)}
 """Settings of the fold that may be changed while running, and their bounds."""
-
-
-@dataclass(slots=True)
-class Move:
-    """One change of thresholds, or of the settings of all (`scope` "settings"), and why; times in ns of receipt."""
-
-    id: int
-    time: int
-    scope: str
-    target: str
-    step: float
-    before: Any
-    after: Any
-    why: str
-    fingerprint: str
-    actor: str
-    undone: bool = False
 
 
 @dataclass(slots=True)
@@ -131,29 +111,35 @@ class Steering:
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
         given = state or {}
         self.words: dict[tuple[str, str], str] = {(scope, name): word for scope, name, word in given.get("words", [])}
-        self.moves = [Move(**move) for move in given.get("moves", [])]
+        self.now, self.begun, last = given.get("clock", [0, 0, 0])
+        self._moves = Moves(given.get("moves", []), last)
         self.holding = [Hold(**hold) for hold in given.get("holds", [])]
-        self.episodes = [Episode(**episode) for episode in given.get("episodes", [])]
+        self.episodes = deque(Episode(**episode) for episode in given.get("episodes", []))
+        self._latest = {episode.fingerprint: episode for episode in self.episodes}
         self.settings: dict[str, float] = dict(given.get("settings", {}))
-        self.now, self.begun, self._last = given.get("clock", [0, 0, 0])
         self._judged: dict[str, None] = dict.fromkeys(given.get("judged", []))
 
     def state(self) -> dict[str, Any]:
         """Everything, as plain data."""
         return {
             "words": [[scope, name, word] for (scope, name), word in self.words.items()],
-            "moves": [asdict(move) for move in self.moves],
+            "moves": self._moves.state(),
             "holds": [asdict(hold) for hold in self.holding],
             "episodes": [asdict(episode) for episode in self.episodes],
             "settings": self.settings,
-            "clock": [self.now, self.begun, self._last],
+            "clock": [self.now, self.begun, self._moves.last],
             "judged": list(self._judged),
         }
 
     @property
+    def moves(self) -> Sequence[Move]:
+        """What moved thresholds, the oldest first."""
+        return self._moves.log
+
+    @property
     def active(self) -> bool:
         """Whether any threshold is moved or any series held."""
-        return bool(self.words or self.moves or self.holding)
+        return bool(self.words or self._moves or self.holding)
 
     def due(self, received: int) -> bool:
         """Take note of the time; whether thresholds or holds are others from now on: a hold begins or ends, a day is over."""
@@ -164,9 +150,9 @@ class Steering:
         crossed = any(before < at <= self.now for hold in self.holding for at in (hold.begin, hold.end))
         if crossed:
             self.holding = [hold for hold in self.holding if hold.end > self.now]
-        newday = before // _DAY != self.now // _DAY
+        newday = before // DAY != self.now // DAY
         if newday:
-            self.moves = [move for move in self.moves if self.now - move.time < 6 * _HALF_LIFE * _DAY]
+            self._moves.forget(self.now)
         return crossed or newday
 
     def hear(self, batch: Batch) -> bool:
@@ -189,17 +175,24 @@ class Steering:
         if row["status"] == "firing":
             if "again" in said:
                 return False
-            self.episodes.append(Episode(self.now, row["fingerprint"], said["series"], said.get("metric", "")))
-            self.episodes = [episode for episode in self.episodes[-_EPISODES:] if self.now - episode.time < _WEEK]
+            self._begins(Episode(self.now, row["fingerprint"], said["series"], said.get("metric", "")))
             return False
         return self._release("series", said["series"])
+
+    def _begins(self, episode: Episode) -> None:
+        self.episodes.append(episode)
+        self._latest[episode.fingerprint] = episode
+        while len(self.episodes) > _EPISODES or self.now - self.episodes[0].time >= _WEEK:
+            gone = self.episodes.popleft()
+            if self._latest[gone.fingerprint] is gone:
+                del self._latest[gone.fingerprint]
 
     def _verdict(self, row: Row) -> bool:
         said = row["attributes"]
         mark, verdict = said.get("fingerprint", ""), said.get("verdict", "")
         if verdict not in VERDICTS:
             return False
-        known = self._last_of(mark)
+        known = self._latest.get(mark)
         series, metric = said.get("series") or (known.series if known else ""), said.get("metric") or (known.metric if known else "")
         if not series:
             return False
@@ -207,7 +200,8 @@ class Steering:
             known.verdict = verdict
         if verdict == "useful" and said.get("status") == "firing":
             self._hold(Hold("series", series, self.now, self.now + _HOLD, "an anomaly found useful lasts"))
-        return self._move(series, metric, verdict, f"verdict: {verdict}", mark, said.get("actor", ""))
+        self._move({"series": series, "metric": metric}, verdict, f"verdict: {verdict}", mark, said.get("actor", ""))
+        return True
 
     def _incident(self, row: Row) -> bool:
         said, status = row["attributes"], row["status"]
@@ -219,18 +213,32 @@ class Steering:
         outcome = outcome or {"acknowledged": "acted on", "resolved": "acted on" if said.get("handled") else "nobody acted"}.get(status)
         if not outcome or (outcome == "nobody acted" and not said.get("fingerprints")):
             return changed
-        marks = said.get("fingerprints", "").split()
+        return self._follows(key, outcome, said.get("fingerprints", "").split(), said.get("actor", "")) or changed
+
+    def _follows(self, key: str, outcome: str, marks: Sequence[str], actor: str) -> bool:
+        """What became of an incident speaks of each alarm in it, and of each metric, once."""
+        moved, once = False, f"{key} {outcome if outcome in VERDICTS else 'implied'}"
         for mark in marks:
-            known, once = self._last_of(mark), f"{key} {mark} {'implied' if outcome in ('acted on', 'nobody acted') else outcome}"
-            if known is None or once in self._judged:
+            known = self._latest.get(mark)
+            if known is None or not self._first(f"{once} {mark}"):
                 continue
-            self._judged[once] = None
-            if len(self._judged) > _MOVES:
-                del self._judged[next(iter(self._judged))]
+            targets = {"series": known.series}
+            if known.metric and self._first(f"{once} of {known.metric}"):
+                targets["metric"] = known.metric
             if outcome in VERDICTS:
                 known.verdict = outcome
-            changed |= self._move(known.series, known.metric, outcome, f"{key}: {outcome}", mark, said.get("actor", ""))
-        return changed
+            self._move(targets, outcome, f"{key}: {outcome}", mark, actor, followed=True)
+            moved = True
+        return moved
+
+    def _first(self, judged: str) -> bool:
+        """Whether this was not judged before."""
+        if judged in self._judged:
+            return False
+        self._judged[judged] = None
+        if len(self._judged) > _JUDGED:
+            del self._judged[next(iter(self._judged))]
+        return True
 
     def _change(self, row: Row) -> bool:
         """A maintenance window: from `start`, else its time, to `end` or `until` (RFC 3339); two hours of what has no end but says it is
@@ -266,34 +274,22 @@ class Steering:
                 wanted = tuned({name: float(said[name]) for name in _TUNED if name in said})
             except (BadData, ValueError):
                 return False
-            self._log("settings", "", 0.0, dict(self.settings), wanted, said.get("why", "set"), "", actor)
+            self._moves.set(self.now, self.settings, wanted, said.get("why", "set"), actor)
             self.settings = wanted
             return True
         return False
 
     def _undo(self, number: str) -> bool:
-        move = next((move for move in self.moves if str(move.id) == number and not move.undone), None)
-        if move is None:
-            return False
-        move.undone = True
-        if move.scope == "settings":
-            left = [other.after for other in self.moves if other.scope == "settings" and not other.undone]
-            self.settings = dict(left[-1]) if left else {}
-        return True
+        move = self._moves.undo(number)
+        if move is not None and move.scope == "settings":
+            self.settings = self._moves.settings()
+        return move is not None
 
-    def _move(self, series: str, metric: str, outcome: str, why: str, mark: str, actor: str) -> bool:
-        step = _STEPS[outcome]
-        for scope, target, size in (("series", series, step), ("metric", metric, step * _LIKE)):
+    def _move(self, targets: Mapping[str, str], outcome: str, why: str, mark: str, actor: str, *, followed: bool = False) -> None:
+        for scope, target in targets.items():
+            size = _STEPS[outcome] * (_LIKE if scope == "metric" else 1.0)
             if target:
-                before = self.learned(scope, target)
-                after = min(max(before * math.exp(size), LEAST), MOST)
-                self._log(scope, target, math.log(after / before), round(before, 4), round(after, 4), why, mark, actor)
-        return True
-
-    def _log(self, scope: str, target: str, step: float, before: Any, after: Any, why: str, mark: str, actor: str) -> None:
-        self._last += 1
-        self.moves = self.moves[-_MOVES + 1 :]
-        self.moves.append(Move(self._last, self.now, scope, target, step, before, after, why, mark, actor))
+                self._moves.step(self.now, scope, target, size, why=why, mark=mark, actor=actor, followed=followed)
 
     def _hold(self, hold: Hold) -> bool:
         same = [other for other in self.holding if (other.scope, other.target, other.why) == (hold.scope, hold.target, hold.why)]
@@ -307,19 +303,9 @@ class Steering:
         gone, self.holding = len(left) != len(self.holding), left
         return gone
 
-    def _last_of(self, mark: str) -> Episode | None:
-        return next((episode for episode in reversed(self.episodes) if episode.fingerprint == mark), None)
-
     def learned(self, scope: str, target: str) -> float:
         """The factor that verdicts make for a series (number as text) or a metric name."""
-        return self._factors(scope, lambda name: name == target).get(target, 1.0)
-
-    def _factors(self, scope: str, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, float]:
-        today, sums = self.now // _DAY, defaultdict[str, float](float)
-        for move in self.moves:
-            if move.scope == scope and not move.undone and wanted(move.target):
-                sums[move.target] += move.step * 0.5 ** ((today - move.time // _DAY) / _HALF_LIFE)
-        return {target: min(max(math.exp(total), LEAST), MOST) for target, total in sums.items()}
+        return self._moves.factor(scope, target, self.now)
 
     def scope_of(self, series: str, metric: str, entity: str, source: str) -> tuple[str, str, str]:
         """The scope that decides for a series, its name, and its word; "everything", "" and "normal" when nothing was set."""
@@ -342,11 +328,21 @@ class Steering:
         bars = np.ones(len(ids), np.float32)
         for scope, name in self._in_order():
             bars[covers(scope, name, ids, about, texts)] = WORDS[self.words[scope, name]].factor
-        learned = np.ones(len(ids))
-        for scope in ("metric", "series"):
-            for target, factor in self._factors(scope).items():
-                learned[covers(scope, target, ids, about, texts)] *= factor
+        learned = self._by_series(ids) * self._by_metric(about, texts)
         return (bars * np.clip(learned, LEAST, MOST)).astype(np.float32)
+
+    def _by_series(self, ids: Ids) -> F64:
+        factors = {int(name): factor for name, factor in self._moves.factors("series", self.now).items() if _is_id(name)}
+        known = np.array(sorted(factors), np.uint64)
+        if not len(known):
+            return np.ones(len(ids))
+        place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+        return np.where(known[place] == ids, np.array([factors[name] for name in known.tolist()])[place], 1.0)
+
+    def _by_metric(self, about: I32, texts: Texts) -> F64:
+        factors = self._moves.factors("metric", self.now)
+        numbers, place = np.unique(about[:, _COLUMNS["metric"]], return_inverse=True)
+        return np.array([factors.get(texts[number], 1.0) for number in numbers.tolist()], np.float64)[place]
 
     def holds(self, ids: Ids, about: I32, texts: Texts) -> Mask:
         """Which series are judged but not learned now."""
@@ -388,12 +384,15 @@ def covers(scope: str, name: str, ids: Ids, about: I32, texts: Texts) -> Mask:
     if scope == "everything":
         return np.ones(len(ids), bool)
     if scope == "series":
-        number = int(name) if name.isdecimal() else 1 << 64
-        return np.equal(ids, np.uint64(number)).astype(bool) if number < 1 << 64 else np.zeros(len(ids), bool)
+        return np.equal(ids, np.uint64(int(name))).astype(bool) if _is_id(name) else np.zeros(len(ids), bool)
     numbers = about[:, _COLUMNS[scope]]
     match = _fits if scope == "entity" else str.__eq__
     found: Mask = np.isin(numbers, [number for number in np.unique(numbers).tolist() if match(texts[number], name)])
     return found
+
+
+def _is_id(name: str) -> bool:
+    return name.isdecimal() and int(name) < 1 << 64
 
 
 def _fits(entity: str, name: str) -> bool:
