@@ -195,7 +195,8 @@ class Config(Strict):
     records: RecordsConfig = RecordsConfig()
     webhooks: dict[str, WebhookConfig] = Field(default_factory=dict)
     sources: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="name -> {type, …}; checked by the source; the type is the name unless given. `enabled: false` turns one off."
+        default_factory=dict,
+        description="name -> {type, …}; checked by the source. The type is the name unless given; `enabled: false` turns one off.",
     )
     connectors: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name -> {type, …}; checked by the connector.")
     limits: LimitsConfig = LimitsConfig()

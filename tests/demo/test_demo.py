@@ -60,7 +60,8 @@ def client(played: Played, tmp_path: Path) -> Iterator[httpx.Client]:
     assert token is not None, made.stdout + made.stderr
     port = _free_port()
     (tmp_path / "ninefold.yaml").write_text(
-        f"data: {played.folder}\nserver: {{port: {port}, otlp_port: 0}}\nsources: {{otlp_grpc: {{enabled: false}}, syslog: {{enabled: false}}}}\n"
+        f"data: {played.folder}\nserver: {{port: {port}, otlp_port: 0}}\n"
+        "sources: {otlp_grpc: {enabled: false}, syslog: {enabled: false}}\n"
     )
     with subprocess.Popen(_ninefold("serve", "--config", str(tmp_path / "ninefold.yaml")), env=_ENVIRONMENT) as process:
         try:
