@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ninefold.analytics.holds import Holds, fits
 from ninefold.analytics.metrics import cells as c
 from ninefold.analytics.metrics.moves import DAY, LEAST, MOST, Move, Moves
 from ninefold.analytics.metrics.texts import Texts
-from ninefold.ground.clock import SECOND, parse
 from ninefold.ground.errors import BadData
 from ninefold.model.entity import fingerprint
 from ninefold.model.signal import Batch
@@ -48,26 +47,11 @@ _STEPS = {"useful": -0.15, "noise": 0.25, "expected": 0.15, "acted on": -0.03, "
 _LIKE = 0.2
 """The part of a step that all series of the same metric take; from an incident as a whole once."""
 _WEEK = 7 * DAY
-_HOLD = 7200 * SECOND
-"""An open incident, or an anomaly found useful, holds what it is about for so long: then it counts as the way things are now."""
-_LONGEST_WINDOW = 2 * DAY
 _OWN = "ninefold"
-_KINDS = pa.array(["anomaly", "verdict", "setting", "incident", "change", "maintenance"])
-_FROM_ANYBODY = ("change", "maintenance")
-_EPISODES, _JUDGED, _HOLDS, _SCOPES_MOST = 20_000, 40_000, 2000, 500
+_KINDS = pa.array(["anomaly", "verdict", "setting", "incident"])
+_EPISODES, _JUDGED, _SCOPES_MOST = 20_000, 40_000, 500
 _TUNED = {"sure": (3.0, 9.0), "alone": (4.0, 14.0), "fatigue": (0.0, 2.0), "rest": (10.0, 5000.0)}
 """Settings of the fold that may be changed while running, and their bounds."""
-
-
-@dataclass(slots=True)
-class Hold:
-    """An entity (or a series, by its number as text) of which nothing is learned from `begin` to `end`."""
-
-    scope: str
-    target: str
-    begin: int
-    end: int
-    why: str
 
 
 @dataclass(slots=True)
@@ -113,7 +97,7 @@ class Steering:
         self.words: dict[tuple[str, str], str] = {(scope, name): word for scope, name, word in given.get("words", [])}
         self.now, self.begun, last = given.get("clock", [0, 0, 0])
         self._moves = Moves(given.get("moves", []), last)
-        self.holding = [Hold(**hold) for hold in given.get("holds", [])]
+        self._holds = Holds(given.get("holds", ()), self.now)
         self.episodes = deque(Episode(**episode) for episode in given.get("episodes", []))
         self._latest = {episode.fingerprint: episode for episode in self.episodes}
         self.settings: dict[str, float] = dict(given.get("settings", {}))
@@ -124,7 +108,7 @@ class Steering:
         return {
             "words": [[scope, name, word] for (scope, name), word in self.words.items()],
             "moves": self._moves.state(),
-            "holds": [asdict(hold) for hold in self.holding],
+            "holds": self._holds.state(),
             "episodes": [asdict(episode) for episode in self.episodes],
             "settings": self.settings,
             "clock": [self.now, self.begun, self._moves.last],
@@ -139,17 +123,15 @@ class Steering:
     @property
     def active(self) -> bool:
         """Whether any threshold is moved or any series held."""
-        return bool(self.words or self._moves or self.holding)
+        return bool(self.words or self._moves or self._holds)
 
     def due(self, received: int) -> bool:
         """Take note of the time; whether thresholds or holds are others from now on: a hold begins or ends, a day is over."""
         before, self.now = self.now, max(self.now, received)
         self.begun = self.begun or received
+        crossed = self._holds.due(received)
         if not self.active or before == self.now:
-            return False
-        crossed = any(before < at <= self.now for hold in self.holding for at in (hold.begin, hold.end))
-        if crossed:
-            self.holding = [hold for hold in self.holding if hold.end > self.now]
+            return crossed
         newday = before // DAY != self.now // DAY
         if newday:
             self._moves.forget(self.now)
@@ -157,27 +139,21 @@ class Steering:
 
     def hear(self, batch: Batch) -> bool:
         """Take in a batch of events; whether thresholds, holds or settings may be others now."""
-        changed = self.due(batch.received)
+        changed = self.due(batch.received) | self._holds.hear(batch)
         rows = batch.rows.filter(pc.is_in(batch.rows.column("kind"), _KINDS))
-        if not rows.num_rows:
+        if not rows.num_rows or batch.source.partition(".")[0] != _OWN:
             return changed
-        ours = batch.source.partition(".")[0] == _OWN
-        rows = rows.set_column(rows.schema.get_field_index("time"), "time", rows.column("time").cast(pa.int64()))
-        for row in rows.drop_columns(["received"]).to_pylist(maps_as_pydicts="lossy"):
-            taken = _HEARD.get(row["kind"]) if ours or row["kind"] in _FROM_ANYBODY else None
-            changed |= bool(taken and taken(self, row))
+        for row in rows.select(["kind", "status", "fingerprint", "attributes"]).to_pylist(maps_as_pydicts="lossy"):
+            changed |= _HEARD[row["kind"]](self, row)
         return changed
 
     def _anomaly(self, row: Row) -> bool:
         said = row["attributes"]
         if said.get("technique") != "baseline" or "series" not in said:
             return False
-        if row["status"] == "firing":
-            if "again" in said:
-                return False
+        if row["status"] == "firing" and "again" not in said:
             self._begins(Episode(self.now, row["fingerprint"], said["series"], said.get("metric", "")))
-            return False
-        return self._release("series", said["series"])
+        return False
 
     def _begins(self, episode: Episode) -> None:
         self.episodes.append(episode)
@@ -198,22 +174,17 @@ class Steering:
             return False
         if known:
             known.verdict = verdict
-        if verdict == "useful" and said.get("status") == "firing":
-            self._hold(Hold("series", series, self.now, self.now + _HOLD, "an anomaly found useful lasts"))
         self._move({"series": series, "metric": metric}, verdict, f"verdict: {verdict}", mark, said.get("actor", ""))
         return True
 
     def _incident(self, row: Row) -> bool:
         said, status = row["attributes"], row["status"]
         key = said.get("ninefold.incident", "")
-        if status in ("opened", "reopened"):
-            return self._hold(Hold("entity", row["entity"], self.now, self.now + _HOLD, f"{key} is open"))
-        changed = status in ("resolved", "merged") and self._release("entity", row["entity"], f"{key} is open")
         outcome = {"useful": "useful", "noise": "noise"}.get(said.get("feedback", "")) if status == "verdict" else None
         outcome = outcome or {"acknowledged": "acted on", "resolved": "acted on" if said.get("handled") else "nobody acted"}.get(status)
         if not outcome or (outcome == "nobody acted" and not said.get("fingerprints")):
-            return changed
-        return self._follows(key, outcome, said.get("fingerprints", "").split(), said.get("actor", "")) or changed
+            return False
+        return self._follows(key, outcome, said.get("fingerprints", "").split(), said.get("actor", ""))
 
     def _follows(self, key: str, outcome: str, marks: Sequence[str], actor: str) -> bool:
         """What became of an incident speaks of each alarm in it, and of each metric, once."""
@@ -239,24 +210,6 @@ class Steering:
         if len(self._judged) > _JUDGED:
             del self._judged[next(iter(self._judged))]
         return True
-
-    def _change(self, row: Row) -> bool:
-        """A maintenance window: from `start`, else its time, to `end` or `until` (RFC 3339); two hours of what has no end but says it is
-        one by its kind or by the attribute `maintenance`."""
-        said, time = row["attributes"], row["time"]
-        ends = said.get("end") or said.get("until", "")
-        if not row["entity"] or not (ends or "maintenance" in said or row["kind"] == "maintenance"):
-            return False
-        try:
-            begin = parse(said["start"]) if "start" in said else time
-            end = parse(ends) if ends else begin + _HOLD
-        except ValueError:
-            return False  # whoever sent it wrote no time there: it names no window
-        # Lengths count, not dates: a history that is played in has its windows, too. What is announced for later counts from now.
-        told = min(time, self.now) if self.now else time
-        first = self.now + max(0, begin - told)
-        last = min(self.now + end - told, first + _LONGEST_WINDOW)
-        return last > first and self._hold(Hold("entity", row["entity"], first, last, row["title"] or "maintenance"))
 
     def _setting(self, row: Row) -> bool:
         said = row["attributes"]
@@ -291,18 +244,6 @@ class Steering:
             if target:
                 self._moves.step(self.now, scope, target, size, why=why, mark=mark, actor=actor, followed=followed)
 
-    def _hold(self, hold: Hold) -> bool:
-        same = [other for other in self.holding if (other.scope, other.target, other.why) == (hold.scope, hold.target, hold.why)]
-        if same or len(self.holding) >= _HOLDS or not hold.target:
-            return False
-        self.holding.append(hold)
-        return bool(hold.begin <= self.now)
-
-    def _release(self, scope: str, target: str, why: str = "") -> bool:
-        left = [hold for hold in self.holding if (hold.scope, hold.target) != (scope, target) or (why and hold.why != why)]
-        gone, self.holding = len(left) != len(self.holding), left
-        return gone
-
     def learned(self, scope: str, target: str) -> float:
         """The factor that verdicts make for a series (number as text) or a metric name."""
         return self._moves.factor(scope, target, self.now)
@@ -312,7 +253,7 @@ class Steering:
         names = {"everything": "", "source": source, "entity": entity, "metric": metric, "series": series}
         chosen = ("everything", "", "normal")
         for scope, name in self._in_order():
-            if _fits(names[scope], name) if scope == "entity" else names[scope] == name:
+            if fits(names[scope], name) if scope == "entity" else names[scope] == name:
                 chosen = (scope, name, self.words[scope, name])
         return chosen
 
@@ -347,9 +288,8 @@ class Steering:
     def holds(self, ids: Ids, about: I32, texts: Texts) -> Mask:
         """Which series are judged but not learned now."""
         held = np.zeros(len(ids), bool)
-        for hold in self.holding:
-            if hold.begin <= self.now < hold.end:
-                held |= covers(hold.scope, hold.target, ids, about, texts)
+        for hold in self._holds.active:
+            held |= covers(hold.scope, hold.target, ids, about, texts)
         return held
 
     def explain(self, series: str, about: Sequence[str], cells: c.F32, settings: c.F64) -> dict[str, Any]:
@@ -375,7 +315,6 @@ class Steering:
 
 _HEARD: dict[str, Callable[[Steering, Row], bool]] = {
     "anomaly": Steering._anomaly, "verdict": Steering._verdict, "setting": Steering._setting, "incident": Steering._incident,
-    "change": Steering._change, "maintenance": Steering._change,
 }  # fmt: skip
 
 
@@ -386,18 +325,13 @@ def covers(scope: str, name: str, ids: Ids, about: I32, texts: Texts) -> Mask:
     if scope == "series":
         return np.equal(ids, np.uint64(int(name))).astype(bool) if _is_id(name) else np.zeros(len(ids), bool)
     numbers = about[:, _COLUMNS[scope]]
-    match = _fits if scope == "entity" else str.__eq__
+    match = fits if scope == "entity" else str.__eq__
     found: Mask = np.isin(numbers, [number for number in np.unique(numbers).tolist() if match(texts[number], name)])
     return found
 
 
 def _is_id(name: str) -> bool:
     return name.isdecimal() and int(name) < 1 << 64
-
-
-def _fits(entity: str, name: str) -> bool:
-    """A name is a glob, or the entity itself, which may have brackets."""
-    return entity == name or fnmatchcase(entity, name)
 
 
 _COLUMNS = {"metric": 0, "entity": 4, "source": 5}
