@@ -14,7 +14,7 @@ FLOORS = (
     {"ground", "model", "__init__"},
     {"plugin", "config"},
     {"analytics", "catalogue", "store", "journal", "engine", "sources", "connectors"},
-    {"normalise", "incidents", "workflows", "roadmap", "promql", "stewardship", "foresight", "demo"},
+    {"normalise", "incidents", "workflows", "roadmap", "promql", "stewardship", "foresight", "oncall", "demo"},
     {"app"},
     {"cli", "web", "__main__"},
 )

@@ -26,12 +26,14 @@ import './style/sources.css'
 import './style/connect.css'
 import './style/anomalies.css'
 import './style/alerts.css'
+import './style/oncall.css'
 
 const AlertsPage = later('alerts', 'Alerts', () => import('./pages/alerts').then((file) => file.AlertsPage))
 const AnomaliesPage = later('anomalies', 'Anomalies', () => import('./pages/anomalies').then((file) => file.AnomaliesPage))
 const ExplorePage = later('explore', 'Explore', () => import('./pages/explore').then((file) => file.ExplorePage))
 const IncidentPage = later('incidents', 'Incident', () => import('./pages/incident').then((file) => file.IncidentPage))
 const MutesPage = later('mutes', 'Mutes', () => import('./pages/mutes').then((file) => file.MutesPage))
+const OnCallPage = later('on-call', 'On-call', () => import('./pages/oncall').then((file) => file.OnCallPage))
 const QueryPage = later('query', 'Query', () => import('./pages/query').then((file) => file.QueryPage))
 const RoadmapPage = later('roadmap', 'Roadmap', () => import('./pages/roadmap').then((file) => file.RoadmapPage))
 const SourcePage = later('sources', 'Source', () => import('./pages/source').then((file) => file.SourcePage))
@@ -66,6 +68,8 @@ function View() {
       return <AlertsPage />
     case 'mutes':
       return <MutesPage />
+    case 'on-call':
+      return <OnCallPage tab={name} />
     case 'anomalies':
       return <AnomaliesPage tab={name} />
     case 'explore':

@@ -233,11 +233,11 @@ def test_counts_that_are_exact_need_few_misses_and_bursty_ones_many() -> None:
 
 
 def test_what_is_usual_is_no_evidence() -> None:
-    quiet = np.array([True] * 8 + [False] * 2)
+    buckets = np.array([*range(-8, 0), 1, 2])
     noisy = np.array([[3.0, 0, 3, 3, 0, 3, 3, 3, 3, 3]])
     calm = np.array([[0.0] * 8 + [3, 3]])
-    assert calibrated(noisy, quiet)[0] == 0
-    assert calibrated(calm, quiet)[0] == 3
+    assert calibrated(noisy, buckets)[0] == 0
+    assert calibrated(calm, buckets)[0] == 3
 
 
 def test_medians_by_key_and_bucket() -> None:

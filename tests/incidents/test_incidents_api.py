@@ -82,7 +82,7 @@ def test_lists_are_paged_searched_and_counted(room: Room, desk: Desk) -> None:
     page = desk.get("incidents", status="all", limit=2)
     assert [i["id"] for i in page["items"]] == ["INC-2", "INC-1"]
     assert [i["id"] for i in desk.get("incidents", status="all", limit=2, after=page["next"])["items"]] == ["INC-3"]
-    assert page["counts"] == {"open": 2, "acknowledged": 0, "resolved": 1, "all": 3}
+    assert page["counts"] == {"open": 2, "acknowledged": 0, "mitigated": 0, "resolved": 1, "all": 3}
     assert [i["id"] for i in desk.get("incidents", q="IS DOWN")["items"]] == ["INC-2"]
     assert [i["id"] for i in desk.get("incidents", q="inc-1")["items"]] == ["INC-1"]
     assert desk.get("incidents", q="100%")["items"] == [], "a percent sign is a percent sign"

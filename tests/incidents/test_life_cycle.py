@@ -30,8 +30,8 @@ def test_two_alerts_of_one_component_become_one_shown_incident(room: Room) -> No
     assert incident | {"version": 0} == {
         "id": "INC-1", "title": "db has no connections left", "status": "open", "severity": "high", "entity": "service:cart",
         "alerts": 2, "entities": 2, "opened": iso(T0), "acknowledged": None, "resolved": None, "last_event": iso(T0 + 20 * SECOND),
-        "owner": "", "confidence": None, "cause": None, "needs": "acknowledge", "truth": None, "feedback": "", "version": 0,
-        "merged_into": None,
+        "owner": "", "teams": [], "mitigated": None, "confidence": None, "cause": None, "needs": "acknowledge", "truth": None,
+        "feedback": "", "version": 0, "merged_into": None,
     }  # fmt: skip
     room.feed(event(30, "service:web", "web is slow"), event(31, "service:web", "web fails"))
     assert room.told() == [("INC-1", "opened"), ("INC-1", "updated")], "one change a call, not one an alert"

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from ninefold.ground.clock import now
 from ninefold.store.records import forgetting, migrate
 from ninefold.store.records.base import Audit, Outbox, Position, Records
-from ninefold.store.records.forgetting import DAY, forget
+from ninefold.store.records.forgetting import DAY, READERS, forget
 from ninefold.store.records.incidents import AlertState, Change, Incident, IncidentEvent, Ledger, Timeline
 
 AT = now()
@@ -61,7 +61,7 @@ def test_the_feed_is_deleted_behind_all_its_readers_and_its_newest_row_stays(rec
         session.add_all(Outbox(topic="incident", kind="opened", key="INC-1", time=OLD) for _ in range(30))
     assert forget(records, AT, 400) == 0, "nobody has read it"
     with records.session() as session:
-        session.add_all([Position(reader="own", position=30), Position(reader="workflows", position=20)])
+        session.add_all(Position(reader=reader, position=20 if reader == "workflows" else 30) for reader in READERS)
     assert forget(records, AT, 400) == 19
     with records.session() as session:
         session.get_one(Position, "workflows").position = 30
@@ -70,7 +70,7 @@ def test_the_feed_is_deleted_behind_all_its_readers_and_its_newest_row_stays(rec
     with records.session() as session:
         session.add_all(Outbox(topic="incident", kind="opened", key="INC-1", time=YOUNG) for _ in range(3))
         session.add(Outbox(topic="incident", kind="opened", key="INC-1"))
-        for reader in ("own", "workflows"):
+        for reader in READERS:
             session.get_one(Position, reader).position = 34
     assert forget(records, AT, 400) == 4, "a month is enough for the feed"
     assert [change.id for change in records.outbox(0)] == [34]

@@ -116,8 +116,10 @@ def test_anomalies_are_listed_judged_and_explained(client: TestClient) -> None:
     assert client.get("/api/v1/anomalies", params={"reason": "drift"}).json()["items"] == []
     before = client.get(f"/api/v1/anomalies/{MARK}/why").json()
     assert (before["expected_band"], before["deviation"]) == ([80, 120], 150)
+    assert before["deviation_words"] == "150 ms above the 100 ms that was expected, 7.5 times the usual margin"
     assert (before["thresholds"]["word"], before["thresholds"]["verdict_factor"]) == ("normal", 1.0)
     other = client.get(f"/api/v1/anomalies/{ended['fingerprint']}/why").json()
+    assert other["deviation_words"] == ""
     assert (other["thresholds"], other["anomaly"]["technique"]) == (None, "peers"), "why is answered for every technique"
     assert client.get(f"/api/v1/anomalies/{MARK}").json() == firing
     demoted = {text: client.get("/api/v1/anomalies", params={"demoted": text}).json()["items"] for text in ("true", "false")}
@@ -160,7 +162,8 @@ def test_who_changed_detection_is_in_the_audit_with_what(client: TestClient, pro
         rows = list(session.scalars(select(Audit).order_by(Audit.id)))
     assert [(row.action, row.target) for row in rows] == [("detection setting", "sensitivity"), ("detection verdict", MARK)]
     assert rows[0].detail | {"word": "keen", "name": "service:*"} == rows[0].detail
-    assert rows[1].detail["verdict"] == "noise"
+    assert (rows[0].detail["before"], rows[0].detail["after"]) == ({"word": ""}, {"word": "keen"})
+    assert (rows[1].detail["before"], rows[1].detail["after"]) == ({"verdict": ""}, {"verdict": "noise"})
 
 
 def test_what_others_call_anomalies_is_not_ours_and_breaks_nothing(client: TestClient, program: Program) -> None:

@@ -1,14 +1,15 @@
 /** The shapes of the API under /api/v1. Times are RFC 3339 strings; chart arrays are epoch seconds. */
 
 export type Severity = 'critical' | 'high' | 'warning' | 'info'
-export type IncidentStatus = 'open' | 'acknowledged' | 'resolved'
+export type IncidentStatus = 'open' | 'acknowledged' | 'mitigated' | 'resolved'
 export type RunStatus = 'queued' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'rejected' | 'cancelled'
-export const TOPICS = ['incident', 'alert', 'mute', 'run', 'approval', 'source', 'quarantine', 'detection', 'forecast'] as const
+export const TOPICS = ['incident', 'alert', 'mute', 'run', 'approval', 'source', 'quarantine', 'detection', 'forecast', 'oncall', 'page'] as const
 export type Topic = (typeof TOPICS)[number]
 
 export interface Summary {
   open: number
   acknowledged: number
+  mitigated: number
   resolved: number
   all: number
   alerts: number
@@ -36,6 +37,8 @@ export interface Incident {
   resolved: string | null
   last_event: string
   owner: string
+  teams: string[]
+  mitigated: string | null
   confidence: number | null
   cause: { entity: string; kind: string; summary: string } | null
   needs: 'acknowledge' | 'approval' | ''

@@ -19,7 +19,7 @@ import { VirtualList } from '../parts/virtual'
 
 const SeriesChart = later('incidents', '', () => import('../parts/series').then((file) => file.SeriesChart))
 
-const STATUSES = ['open', 'acknowledged', 'resolved', 'all'] as const
+const STATUSES = ['open', 'acknowledged', 'mitigated', 'resolved', 'all'] as const
 const ROW = 36
 const TYPING_MS = 150
 

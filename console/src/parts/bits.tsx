@@ -11,7 +11,7 @@ export function Badge({ tone = 'plain', children }: { tone?: string; children: C
   return <span class={`badge ${tone}`}>{children}</span>
 }
 
-const STATUS_TONE = { open: 'critical', acknowledged: 'info', resolved: 'good' } as const
+const STATUS_TONE = { open: 'critical', acknowledged: 'info', mitigated: 'info', resolved: 'good' } as const
 
 /** What an incident is, or what it waits for. */
 export function StatusBadge({ incident }: { incident: Pick<Incident, 'status' | 'needs'> }) {

@@ -18,6 +18,7 @@ export const PLACES = [
   { key: 'i', href: '/incidents', name: 'Incidents', also: [] },
   { key: 'l', href: '/alerts', name: 'Alerts', also: [] },
   { key: 'm', href: '/mutes', name: 'Mutes', also: [] },
+  { key: 'o', href: '/on-call', name: 'On-call', also: [] },
   { key: 'a', href: '/anomalies', name: 'Anomalies', also: [] },
   { key: 'e', href: '/explore', name: 'Explore', also: [] },
   { key: 'w', href: '/workflows', name: 'Workflows', also: ['/runs'] },

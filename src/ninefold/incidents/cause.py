@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,17 +10,20 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ninefold.analytics.alerts import rootcause
-from ninefold.analytics.alerts.rootcause import Candidate, Changed, Ranking
+from ninefold.analytics.alerts.rarity import at_home, rarity
+from ninefold.analytics.alerts.rootcause import LEAD, Candidate, Changed, Ranking
 from ninefold.ground.clock import SECOND, iso, parse
 from ninefold.incidents.gather import BACK_NS, GUARD_NS, STEP_NS, Gather, Query
 from ninefold.model.severity import severity_of_number
 from ninefold.model.topology import Topology
 from ninefold.store.records.incidents import Incident, IncidentEvent
 
-_LEAD_NS = 120 * SECOND
+_LEAD_NS = LEAD * STEP_NS
 """Alerts come after what they tell of: the incident's minutes begin this long before its first alert."""
 _TAIL_NS, _LONGEST_NS = 60 * SECOND, 600 * SECOND
 _ENTITIES = 2000
+_PAST = 200
+"""Earlier incidents that say how rare an alert is."""
 _CHARTS = 6
 
 
@@ -33,7 +35,8 @@ class Case:
     number: int
     onset: int
     last: int
-    alerts: dict[str, int]
+    alerts: Mapping[str, float]
+    """The entities of its alerts, and how telling those are."""
     changes: list[Changed] = field(default_factory=list)
     busy: list[tuple[int, int]] = field(default_factory=list)
     series: list[tuple[str, str, str]] = field(default_factory=list)
@@ -71,7 +74,9 @@ class Finding:
 
 def case_of(session: Session, incident: Incident) -> Case:
     """What the records know of an incident."""
-    alerts = Counter(entity for entity in (pair.partition("|")[0] for pair in incident.rules) if entity)
+    known = select(Incident.rules).where(~Incident.pending, Incident.merged_into.is_(None), Incident.first_event < incident.first_event)
+    past = [_alerts(rules) for rules in session.scalars(known.order_by(Incident.first_event.desc()).limit(_PAST))]
+    alerts = rarity(_alerts(incident.rules), past)
     fired = IncidentEvent.event["status"].as_string() != "resolved"
     last = select(func.max(IncidentEvent.time)).where(IncidentEvent.incident == incident.id, IncidentEvent.role == "alert", fired)
     case = Case(incident.id, incident.first_event, session.scalar(last) or incident.last_event, alerts)
@@ -90,6 +95,12 @@ def case_of(session: Session, incident: Incident) -> Case:
     return case
 
 
+def _alerts(rules: Sequence[str]) -> list[tuple[str, str]]:
+    """Entity and rule of each of an incident's texts ``entity|rule`` that name an entity."""
+    pairs = (text.partition("|") for text in rules)
+    return [(entity, rule) for entity, _, rule in pairs if entity]
+
+
 def explain(query: Query, case: Case, topology: Topology) -> Finding:
     """Gather the telemetry around an incident and rank the causes.
 
@@ -105,9 +116,7 @@ def explain(query: Query, case: Case, topology: Topology) -> Finding:
     needs: dict[str, set[str]] = {}
     for a, others in topology.needs.items():
         needs.setdefault(homes.get(a, a), set()).update(homes.get(b, b) for b in others)
-    alerts: Counter[str] = Counter()
-    for entity, count in case.alerts.items():
-        alerts[homes.get(entity, entity)] += count
+    alerts = at_home(case.alerts, homes)
     ranking = rootcause.rank(gather.metrics(), spans, logs, texts=texts, needs=needs, changes=case.changes, alerts=alerts)
     return _finding(case, ranking, texts, gather.series)
 

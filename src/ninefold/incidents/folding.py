@@ -18,9 +18,11 @@ from ninefold.model.topology import Relation, Topology
 from ninefold.store.records.base import write_many
 from ninefold.store.records.incidents import (
     ACKNOWLEDGED,
+    MITIGATED,
     OPEN,
     RESOLVED,
     SUPPRESSED,
+    UNRESOLVED,
     AlertState,
     Incident,
     IncidentEvent,
@@ -181,7 +183,7 @@ def merge(session: Session, merged: dict[int, int], pages: Pages) -> None:
         gone, into = session.get(Incident, old), session.get(Incident, new)
         if gone is None or into is None:
             continue
-        if gone.status == ACKNOWLEDGED and into.status == OPEN:
+        if gone.status in (ACKNOWLEDGED, MITIGATED) and into.status == OPEN:
             into.status, into.acknowledged, into.owner = ACKNOWLEDGED, gone.acknowledged, into.owner or gone.owner
         gone.status, gone.merged_into, gone.resolved, gone.alerts, gone.due = RESOLVED, new, gone.last_event, 0, False
         title = f"{incident_key(old)} is part of {incident_key(new)}: a late alert joined them"
@@ -222,7 +224,9 @@ def reflect(session: Session, outcome: Outcome, min_alerts: int, position: int, 
 
 
 def _copy(group: Group, incident: Incident) -> None:
-    incident.title, incident.severity, incident.entity = group.lead.title or group.lead.rule, group.severity, next(iter(group.entities), "")
+    incident.title, incident.entity = group.lead.title or group.lead.rule, next(iter(group.entities), "")
+    if not incident.rated:
+        incident.severity = group.severity
     incident.component, incident.opened, incident.first_event = group.component, group.first, group.first
     incident.last_event, incident.alerts, incident.entities = group.heard, group.count, len(group.entities)
     incident.held = group.held
@@ -236,7 +240,7 @@ def restore(session: Session, idle_s: float, resolve_after_s: float) -> Correlat
     edges = session.scalars(select(RelationRow))
     topology = Topology(Relation(e.from_entity, e.to_entity, e.kind, e.first, e.last) for e in edges)
     correlator = Correlator(topology, idle_s, resolve_after_s, (session.scalar(select(func.max(Incident.id))) or 0) + 1)
-    unresolved = Incident.pending.in_((True, False)) & Incident.status.in_((OPEN, ACKNOWLEDGED))
+    unresolved = Incident.pending.in_((True, False)) & Incident.status.in_(UNRESOLVED)
     members: dict[int, list[AlertState]] = {}
     states = select(AlertState).where(AlertState.incident.in_(select(Incident.id).where(unresolved))).order_by(AlertState.first)
     for state in session.scalars(states):

@@ -17,7 +17,7 @@ from ninefold.model.topology import Relation
 CORRELATED = frozenset(("alert", "anomaly"))
 CHANGES = frozenset(("change", "deployment"))
 TRUTH = "truth"
-OWN = ("incident", "workflow", "approval")
+OWN = ("incident", "workflow", "approval", "page")
 """Kinds that tell of Ninefold's own doings; from anybody else such an event is an event like any other."""
 _OURS = "ninefold"
 INCIDENT = "ninefold.incident"

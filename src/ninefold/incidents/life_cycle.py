@@ -21,6 +21,7 @@ from ninefold.ground.errors import Conflict, NinefoldError, NotFound, Refused
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.incidents import cause, folding, intake
+from ninefold.incidents.handling import Deed
 from ninefold.incidents.intake import Row
 from ninefold.incidents.ledger import Pages
 from ninefold.incidents.mutes import Mutes
@@ -394,7 +395,7 @@ class Incidents:
                 raise Refused(f"{key} is part of {incident_key(incident.merged_into)}; reopen that one")
             if incident.status != RESOLVED:
                 raise Conflict(f"{key} is not resolved")
-            incident.status, incident.resolved, incident.held = OPEN, None, True
+            incident.status, incident.resolved, incident.mitigated, incident.held = OPEN, None, None, True
             return f"Reopened by {actor}"
 
         with self._lock:
@@ -433,6 +434,15 @@ class Incidents:
             return f"{actor} says: {verdict.replace('_', ' ')}"
 
         return self._act(key, actor, "verdict", note, version, change)
+
+    def handle(self, key: str, actor: str, kind: str, deed: Deed, note: str = "", version: int | None = None) -> Incident:
+        """Do what a deed of `handling` does; `kind` is the word for it: mitigated, severity, teams.
+
+        Raises:
+            NotFound, Conflict: as for `acknowledge`.
+            Refused: by the deed.
+        """
+        return self._act(key, actor, kind, note, version, lambda incident: deed(incident, actor))
 
     def _act(self, key: str, actor: str, kind: str, note: str, version: int | None, change: Callable[[Incident], str]) -> Incident:
         pages = Pages()

@@ -15,10 +15,10 @@ from ninefold.ground.errors import NotFound
 from ninefold.model.severity import SEVERITIES
 from ninefold.model.topology import Topology
 from ninefold.store.records.incidents import (
-    ACKNOWLEDGED,
     OPEN,
     RESOLVED,
     STATUSES,
+    UNRESOLVED,
     AlertState,
     Incident,
     IncidentEvent,
@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 _EVENTS, _LINES, _DECISIONS, _EXPLAINED = 500, 2000, 2000, 200
 _LIKE_THIS, _ALIKE = 500, 0.3
-_STEPS = ("normalise", "fingerprint", "dedup", "correlate", "mute", "cause", "workflow")
+_STEPS = ("normalise", "fingerprint", "dedup", "correlate", "mute", "cause", "page", "workflow")
 _SHOWN = (~Incident.pending, Incident.merged_into.is_(None))
 
 
@@ -70,7 +70,8 @@ def _brief(incident: Incident, waiting: bool) -> Json:
         "id": incident_key(incident.id), "title": incident.title, "status": incident.status, "severity": incident.severity,
         "entity": incident.entity, "alerts": incident.alerts, "entities": incident.entities, "opened": iso(incident.opened),
         "acknowledged": _time(incident.acknowledged), "resolved": _time(incident.resolved), "last_event": iso(incident.last_event),
-        "owner": incident.owner, "confidence": incident.confidence, "cause": incident.cause,
+        "owner": incident.owner, "teams": incident.teams, "mitigated": _time(incident.mitigated),
+        "confidence": incident.confidence, "cause": incident.cause,
         "needs": "approval" if waiting else "acknowledge" if incident.status == OPEN else "",
         "truth": incident.truth, "feedback": incident.feedback, "version": incident.version,
         "merged_into": incident_key(incident.merged_into) if incident.merged_into else None,
@@ -219,7 +220,7 @@ def _read(event: Json) -> Iterable[Json]:
 
 def overview(session: Session, topology: Topology) -> Json:
     """The whole topology (its first entities when it is large), with what has open alerts."""
-    unresolved = Incident.status.in_((OPEN, ACKNOWLEDGED)) & ~Incident.pending
+    unresolved = Incident.status.in_(UNRESOLVED) & ~Incident.pending
     alerting = select(AlertState.entity).join(Incident, Incident.id == AlertState.incident)
     affected = set(session.scalars(alerting.where(unresolved, AlertState.status != RESOLVED).distinct())) - {""}
     known = [entity for entity in topology.entities() if entity not in affected]

@@ -19,7 +19,7 @@ from ninefold.plugin import Emit
 
 SOURCE = "ninefold"
 ENTITY = "service:ninefold"
-_KINDS = {"incident": "incident", "run": "workflow", "approval": "approval", "setting": "setting"}
+_KINDS = {"incident": "incident", "run": "workflow", "approval": "approval", "setting": "setting", "page": "page"}
 _METER_KINDS = {"counter": "counter", "gauge": "gauge", "histogram": "unknown"}
 
 
@@ -35,7 +35,7 @@ class Change(Protocol):
 
 
 class OwnEvents:
-    """Follows the change feed and emits one event per change of an incident, a run or an approval.
+    """Follows the change feed and emits one event per change of an incident, a run, an approval or a page.
 
     Args:
         changes: the changes behind an id, in order.

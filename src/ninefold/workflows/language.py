@@ -73,7 +73,9 @@ TriggerCondition = Annotated[str, _condition("incident", "event")]
 Values = Annotated[dict[str, JsonValue], AfterValidator(_filled)]
 Uses = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.[a-z][a-z0-9_]*$", description="connector.action")]
 Mode = Literal["observe", "suggest", "approve", "auto"]
-IncidentChange = Literal["opened", "explained", "acknowledged", "assigned", "resolved", "reopened", "merged"]
+IncidentChange = Literal[
+    "opened", "explained", "acknowledged", "assigned", "mitigated", "severity", "teams", "resolved", "reopened", "merged"
+]  # fmt: skip
 
 
 class IncidentTrigger(Strict):

@@ -17,6 +17,8 @@ Bool = np.ndarray[Any, np.dtype[np.bool_]]
 
 _NOISE, _CAP = 2.0, 30.0
 """Deviations below 2 spreads are nothing, beyond 32 all the same."""
+_EARLY = 0.4
+"""What the incident's first bucket counts, which ends a minute before the first alert."""
 
 
 def grid(keys: I64, buckets: I64, shape: tuple[int, int], weights: Any = None) -> F64:
@@ -37,7 +39,7 @@ def medians(keys: I64, buckets: I64, values: F64, shape: tuple[int, int], least:
     return out.reshape(shape)
 
 
-def _median(values: F64) -> F64:
+def median(values: F64) -> F64:
     """Median along the last axis, kept, of what is finite; 0 where nothing is."""
     with np.errstate(all="ignore"):
         some = np.isfinite(values).any(axis=-1, keepdims=True)
@@ -49,10 +51,17 @@ def squash(z: F64) -> F64:
     return np.log1p(np.clip(np.abs(z) - _NOISE, 0.0, _CAP))
 
 
-def deviation(values: F64, quiet: Bool, relative: float, floor: float | F64) -> tuple[F64, F64]:
-    """Signed robust deviation of each value from its row's quiet median, in spreads, and that median; NaN counts as usual."""
-    base = _median(values[:, quiet])
-    spread = np.maximum(1.4826 * _median(np.abs(values[:, quiet] - base)), np.maximum(relative * np.abs(base), floor))
+def deviation(values: F64, quiet: Bool, relative: float, floor: float | F64, shares: Bool | None = None) -> tuple[F64, F64]:
+    """Signed robust deviation of each value from its row's quiet median, in spreads, and that median; NaN counts as usual.
+
+    A spread is at least `relative` times the median (of percentages, rows in `shares`: times the distance to the nearer bound, so
+    that 100 % has little room to vary) and at least `floor`.
+    """
+    base = median(values[:, quiet])
+    size = np.abs(base)
+    if shares is not None:
+        size = np.where(shares[:, None] & (base >= 0) & (base <= 100), np.minimum(base, 100 - base), size)
+    spread = np.maximum(1.4826 * median(np.abs(values[:, quiet] - base)), np.maximum(relative * size, floor))
     known = np.isfinite(values[:, quiet]).any(axis=1, keepdims=True)
     return np.where(known & np.isfinite(values), (values - base) / spread, 0.0), base
 
@@ -66,16 +75,51 @@ def surprise(counts: F64, exposure: F64, quiet: Bool) -> tuple[F64, F64]:
     c, n = counts[:, quiet], exposure[:, quiet]
     rates = np.where(n >= 2, c / np.maximum(n, 1), np.nan)
     total = n.sum(axis=1, keepdims=True)
-    rate = np.where((n >= 2).sum(axis=1, keepdims=True) >= 3, _median(rates), c.sum(axis=1, keepdims=True) / np.maximum(total, 1))
+    rate = np.where((n >= 2).sum(axis=1, keepdims=True) >= 3, median(rates), c.sum(axis=1, keepdims=True) / np.maximum(total, 1))
     residual = np.where(n >= 1, (c - rate * n) ** 2 / np.maximum(rate * n, 0.3), np.nan)
     seen = (n >= 1).sum(axis=1, keepdims=True)
-    dispersion = np.maximum((_median(residual) / 0.455 * seen + 1) / (seen + 1), 0.1)
-    wobble = 1.4826 * _median(np.abs(rates - rate))
+    dispersion = np.maximum((median(residual) / 0.455 * seen + 1) / (seen + 1), 0.1)
+    wobble = 1.4826 * median(np.abs(rates - rate))
     expected = rate * exposure
     unsure = dispersion * expected * exposure / np.maximum(total, 1) + exposure / np.maximum(total, 1)
     z = (counts - expected) / np.sqrt(dispersion * expected + (exposure * wobble) ** 2 + unsure + (0.05 * expected) ** 2 + 0.5)
     z = np.where(total < 3, np.minimum(np.sqrt(counts), 3.0), z)
     return np.where((exposure < 1) & (counts == 0), 0.0, z), expected
+
+
+_STEADIER, _BUCKETS, _LEAST, _GROUP = 0.6, 5, 10, 60
+
+
+def companions(counts: F64, exposure: F64, group: I64, quiet: Bool) -> F64:
+    """The exposure of each count: that given, or the count of a companion in its group that it keeps a steadier ratio with.
+
+    Two lines of one routine are written as often as one another however often the routine runs, so what was thrown between them
+    shows where the ratio breaks, even if calls of the operation take many ways (pairs of events after Nezha: Yu et al., FSE 2023).
+    """
+    out, usual = exposure.copy(), counts[:, quiet]
+    total = usual.sum(axis=1)
+    for members in np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1]):
+        rows = members[total[members] >= _LEAST]
+        if not 2 <= len(rows) <= _GROUP:
+            continue
+        own = _stray(usual[rows][:, None], exposure[rows][:, None, quiet])[:, 0]
+        other = _stray(usual[rows][:, None], usual[rows][None, :])
+        other[np.eye(len(rows), dtype=bool) | (total[rows][:, None] > 1.05 * total[rows])] = np.inf
+        best = other.argmin(axis=1)
+        better = (other[np.arange(len(rows)), best] < _STEADIER * own) & (own > 0.3)
+        out[rows[better]] = counts[rows[best[better]]]
+    return out
+
+
+def _stray(counts: F64, exposure: F64) -> F64:
+    """How far counts stray from their usual ratio to the exposure, over the last axis; infinite where that is hardly known."""
+    with np.errstate(all="ignore"):
+        rates = np.where(exposure > 0, counts / exposure, np.nan)
+        known = np.isfinite(rates).sum(axis=-1) >= _BUCKETS
+        rate = median(rates)
+        stray = np.where(exposure > 0, np.abs(counts - rate * exposure) / np.sqrt(rate * exposure + 0.5), 0.0)
+        mean = stray.sum(axis=-1) / np.maximum((exposure > 0).sum(axis=-1), 1)
+    return np.where(known, mean, np.inf)
 
 
 def without_gaps(scores: F64, values: F64, quiet: Bool) -> F64:
@@ -85,20 +129,25 @@ def without_gaps(scores: F64, values: F64, quiet: Bool) -> F64:
     return np.where(~known & ~quiet, mean, scores)
 
 
-def lasting(scores: F64, quiet: Bool) -> F64:
-    """One score per row: the mean of the worst incident buckets (two fifths of them, at least two)."""
-    loud = scores[:, ~quiet]
+def lasting(scores: F64, buckets: I64) -> F64:
+    """One score per row: the mean of the worst incident buckets (two fifths of them, at least two).
+
+    The first bucket lies a minute or more before the first alert: what shows only there was over before anything was wrong, and
+    counts half.
+    """
+    weights = np.where(buckets == 0, _EARLY, 1.0)
+    loud = (scores * weights)[:, buckets >= 0]
     keep = min(loud.shape[1], max(2, int(np.ceil(0.4 * loud.shape[1]))))
     return np.sort(loud, axis=1)[:, ::-1][:, :keep].mean(axis=1) if loud.shape[1] else np.zeros(len(scores))
 
 
-def calibrated(scores: F64, quiet: Bool) -> F64:
+def calibrated(scores: F64, buckets: I64) -> F64:
     """What a row scores in the incident beyond what it, and rows like it, score in quiet buckets."""
-    usual = scores[:, quiet]
+    usual = scores[:, buckets < 0]
     if usual.shape[1] < 3:
-        return np.maximum(lasting(scores, quiet) - 0.3, 0.0)
+        return np.maximum(lasting(scores, buckets) - 0.3, 0.0)
     own = np.quantile(usual, 0.75, axis=1)
-    return np.maximum(lasting(scores, quiet) - np.maximum(own, 0.5 * np.quantile(usual, 0.75)), 0.0)
+    return np.maximum(lasting(scores, buckets) - np.maximum(own, 0.5 * np.quantile(usual, 0.75)), 0.0)
 
 
 def worst(owners: I64, scores: F64, count: int, top: int = 2) -> F64:

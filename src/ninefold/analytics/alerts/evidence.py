@@ -11,6 +11,7 @@ windows after Nezha (Yu et al., FSE 2023); network time as client minus server d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,15 @@ import pyarrow as pa
 from ninefold.analytics.alerts.deviation import (
     F64,
     I64,
+    Bool,
     calibrated,
     codes,
+    companions,
     deviation,
     first_bucket,
     grid,
     lasting,
+    median,
     pack,
     squash,
     surprise,
@@ -43,11 +47,17 @@ METRICS = pa.schema(
 )
 """One value a series and bucket; of counters, the increase."""
 
-_ERROR, _SHIFTED = 17, 0.9
+_ERROR, _SHIFTED, _NEWS = 17, 0.9, 0.1
 _FLOORS = (
     (("%",), 2.0), (("s",), 0.01), (("ms",), 10.0), (("m{cpu}",), 20.0), (("{cpu}",), 0.02), (("1",), 0.02),
 )  # fmt: skip
 """Smallest spread of a metric by its unit; else a tenth of its usual value."""
+_SHARE = 0.5
+"""That of a percentage that is no resource, in points."""
+FELT = ("s", "ms", "us", "ns", "%", "1")
+"""Units of what callers feel."""
+_CALLS = ("{request}", "{operation}", "{call}")
+_SYMPTOM, _VOLUME = 0.5, 0.15
 _RESOURCES = ("cpu", "mem", "disk", "fs", "heap", "gc", "queue", "connection", "thread", "fd")
 
 
@@ -55,7 +65,8 @@ def metric_evidence(table: pa.Table) -> Evidence:
     """Metrics far from their usual values, and more so than the same metric of most other entities in these minutes.
 
     A spike that many entities show, or that this series shows in quiet minutes too, says little about a cause. Resources
-    (CPU, memory, disk, ...) count fully, symptoms such as latency half.
+    (CPU, memory, disk, ...) count fully; what callers feel (latency, success) half, and less at an entity that few calls go
+    through; how much passes (bytes, requests) hardly.
     """
     if not table.num_rows:
         return Evidence()
@@ -69,12 +80,13 @@ def metric_evidence(table: pa.Table) -> Evidence:
     entity, entities = codes(table.column("entity").take(pa.array(first)))
     name, names = codes(table.column("name").take(pa.array(first)))
     units = table.column("unit").take(pa.array(first)).to_pylist()
-    floors = np.array([next((f for us, f in _FLOORS if unit in us), 1e-9) for unit in units])[:, None]
-    z, base = deviation(values, quiet, 0.1, floors)
+    resource = np.array([is_resource(text) for text in names])[name]
+    z, base = deviation(values, quiet, 0.1, _floors(units, resource, values[:, quiet]), np.array([unit == "%" for unit in units]))
     scores = squash(z)
-    gain = np.maximum(lasting(scores, quiet) - np.quantile(scores[:, quiet], 0.9, axis=1), 0.0)
+    gain = np.maximum(lasting(scores, buckets) - np.quantile(scores[:, quiet], 0.9, axis=1), 0.0)
     gain = _specific(gain, name, len(names))
-    gain *= np.where(np.array([is_resource(text) for text in names])[name], 1.0, 0.5)
+    felt = np.array([unit in FELT for unit in units])
+    gain *= np.where(resource, 1.0, np.where(felt, _SYMPTOM, _VOLUME) * _traffic(base[:, 0], units, entity, len(entities))[entity])
     total = worst(entity, gain[:, None], len(entities))[:, 0]
     found = Evidence({entities[e]: float(total[e]) for e in range(len(entities))})
     peak = np.where(np.isfinite(values[:, ~quiet]), np.abs(z[:, ~quiet]), -1).argmax(axis=1)
@@ -86,6 +98,25 @@ def metric_evidence(table: pa.Table) -> Evidence:
         line = Line(float(gain[i]), text, int(series[i]), 0, _since(values[i], scores[i], buckets))
         found.lines.setdefault(entities[entity[i]], []).append(line)
     return found
+
+
+def _floors(units: Sequence[str], resource: Bool, usual: F64) -> F64:
+    """The smallest spread of each series by its unit; of counts what chance alone makes of them (Poisson)."""
+    fixed = [next((floor for some, floor in _FLOORS if unit in some), 1e-9) for unit in units]
+    fixed = [_SHARE if unit == "%" and not used else floor for unit, used, floor in zip(units, resource, fixed, strict=True)]
+    counted = np.array([unit.startswith("{") and unit != "{cpu}" for unit in units])
+    floors: F64 = np.maximum(np.array(fixed)[:, None], counted[:, None] * (1 + np.sqrt(np.abs(median(usual)))))
+    return floors
+
+
+def _traffic(base: F64, units: Sequence[str], entity: I64, count: int) -> F64:
+    """By entity the fourth root of its share of the busiest one's calls, 1 where none are counted: many calls explain more."""
+    calls = np.array([unit.startswith(_CALLS) for unit in units])
+    usual = np.full(count, -1.0)
+    np.maximum.at(usual, entity[calls], base[calls])
+    top = max(float(usual.max(initial=0.0)), 1e-9)
+    share: F64 = np.where(usual < 0, 1.0, np.maximum(usual / top, 1e-3) ** 0.25)
+    return share
 
 
 def _since(values: F64, scores: F64, buckets: I64) -> int:
@@ -100,14 +131,14 @@ def is_resource(name: str) -> bool:
 
 
 def _specific(gain: F64, name: I64, count: int) -> F64:
-    """Of each metric, what exceeds the 90th percentile of the other series with this name."""
+    """Of each metric, what exceeds the upper quartile of the other series with this name."""
     out = gain.copy()
     for n in range(count):
         rows = np.flatnonzero(name == n)
         if len(rows) < 2:
             continue
         ordered = np.sort(gain[rows])
-        place = min(len(rows) - 1, int(np.ceil(0.9 * (len(rows) - 1))))
+        place = min(len(rows) - 1, int(np.ceil(0.75 * (len(rows) - 1))))
         others = np.where(gain[rows] >= ordered[place], ordered[place - 1], ordered[place])
         out[rows] = np.maximum(gain[rows] - others, 0.0)
     return out
@@ -153,6 +184,7 @@ def log_evidence(logs: pa.Table, invocations: Invocations, texts: dict[int, str]
     shape = (len(first), len(buckets))
     counts = grid(keys, at, shape, logs.column("count").to_numpy())
     exposure = _exposure(invocations, buckets, operation[first], home[first])
+    exposure = companions(counts, exposure, pack(entity[first], operation[first] + 1)[0], quiet)
     z, expected = surprise(counts, exposure, quiet)
     severity = np.zeros(len(first))
     np.maximum.at(severity, keys, logs.column("severity").to_numpy())
@@ -162,9 +194,12 @@ def log_evidence(logs: pa.Table, invocations: Invocations, texts: dict[int, str]
     kinds = {"errors": squash(np.where(bad, up, 0)), "missing": squash(np.minimum(z, 0)), "more": squash(np.where(bad, 0, up))}
     surges: list[Surge] = []
     for name, scores in kinds.items():
-        total = calibrated(worst(owner, scores, len(entities), 1 if name == "errors" else 2), quiet)
+        loud = lasting(scores, buckets)
+        total = calibrated(worst(owner, scores, len(entities), 1 if name == "errors" else 2), buckets)
+        if name == "errors":  # a line that was hardly ever written before is news whatever else the entity complains of
+            news = np.where((scores[:, quiet] > 0).mean(axis=1) < _NEWS, loud, 0.0)
+            total = np.maximum(total, worst(owner, news[:, None], len(entities), 1)[:, 0])
         empty[name].scores = {entities[e]: float(total[e]) for e in np.flatnonzero(total > 0)}
-        loud = lasting(scores, quiet)
         for i in np.argsort(-loud, kind="stable")[:100]:
             if loud[i] <= 0:
                 break

@@ -119,14 +119,14 @@ class Invocations:
         return found
 
     def _gather(self, owners: I64, scores: F64, lines: Sequence[tuple[int, Line]], top: int = 2) -> Evidence:
-        total = calibrated(worst(owners, scores, len(self.entities), top), self.quiet)
+        total = calibrated(worst(owners, scores, len(self.entities), top), self.buckets)
         found = Evidence({self.entities[e]: float(total[e]) for e in np.flatnonzero(total > 0)})
         for owner, line in lines:
             found.lines.setdefault(self.entities[owner], []).append(line)
         return found
 
     def _loudest(self, scores: F64, limit: int = 200) -> list[tuple[int, float]]:
-        loud = lasting(scores, self.quiet)
+        loud = lasting(scores, self.buckets)
         return [(int(i), float(loud[i])) for i in np.argsort(-loud, kind="stable")[:limit] if loud[i] > 0]
 
     def _counted(self, keys: I64, rows: I64, operations: I64) -> tuple[F64, F64, F64]:
@@ -194,14 +194,15 @@ class Invocations:
         caller, callee = self.entity[above][first], self.entity[rows][first]
         gap = medians(keys, self.at[rows], self.duration[above] - self.duration[rows], self.shape(len(first)))
         z, base = deviation(gap, self.quiet, 0.25, 1.5e6)
-        late = without_gaps(squash(np.maximum(z, 0)), gap, self.quiet)
+        seen = grid(keys, self.at[rows], self.shape(len(first)))
+        late = without_gaps(squash(np.maximum(z, 0)) * seen / (seen + 1), gap, self.quiet)
         scores = np.zeros(self.shape(len(self.entities)))
         for e in range(len(self.entities)):
             into, out = callee == e, caller == e
             sums = late[into].sum(axis=0), late[out].sum(axis=0)
             shares = sums[0] / (into.sum() + 1), sums[1] / (out.sum() + 2), (sums[0] + sums[1]) / (into.sum() + out.sum() + 1)
             scores[e] = 2 * np.maximum.reduce(shares)
-        total = calibrated(scores, self.quiet)
+        total = calibrated(scores, self.buckets)
         found = Evidence({self.entities[e]: float(total[e]) for e in np.flatnonzero(total > 0)})
         for i, score in self._loudest(late):
             now = np.nanmax(gap[i, ~self.quiet])
@@ -227,7 +228,7 @@ class Invocations:
         share = np.zeros(self.shape(len(self.entities)))
         np.add.at(total, owner, slow * weight)
         np.add.at(share, owner, weight)
-        scores = calibrated(total / np.maximum(share, 1), self.quiet)
+        scores = calibrated(total / np.maximum(share, 1), self.buckets)
         found = Evidence({self.entities[e]: float(scores[e]) for e in np.flatnonzero(scores > 0)})
         for i, score in self._loudest(slow):
             now = np.nanmax(spent[i, ~self.quiet])

@@ -17,19 +17,24 @@ import pyarrow as pa
 
 from ninefold.analytics.alerts.evidence import Surge, is_resource, log_evidence, metric_evidence
 from ninefold.analytics.alerts.invocations import SPANS, Evidence, Invocations
+from ninefold.analytics.alerts.rollouts import rollout_evidence
 
 WEIGHTS = {
     "metric": 1.0, "network": 1.0, "own_time": 1.0, "calls": 1.0, "inner": 1.0, "failures": 1.5, "errors": 1.5, "missing": 1.0, "more": 0.3,
+    "version": 1.0,
 }  # fmt: skip
 """One set for all systems; within a factor of two the accuracy on the development data does not move much."""
-PROPAGATING = frozenset(("own_time", "calls", "inner", "failures", "errors", "missing", "more", "symptom"))
+PROPAGATING = frozenset(("own_time", "calls", "inner", "failures", "errors", "missing", "more", "symptom", "version"))
 BLAME = 0.8
 """The share of its worst callee's evidence that an entity's own propagating symptoms are discounted by."""
+LEAD = 2
+"""Buckets of the incident before its first alert."""
 _CHANGE, _CHANGE_DECAY_S = 1.2, 600.0
 _ALERT, _FIRST = 0.15, 0.1
 _OFF_PATH = 0.5
-_THRESHOLD = 1.0
-_UNSURE = 0.5
+_CURVE, _ALONE = (3.6, 4.4), 2.0
+"""The curve of confidence over log(1 + score); where metrics are all there is, scores are half as high."""
+_MOST, _UNSURE, _NOISE = 0.97, 0.5, 0.25
 _SHOWN = 5
 _KIND = {
     "metric": "metric",
@@ -37,11 +42,15 @@ _KIND = {
     "missing": "log",
     "more": "log",
     "change": "change",
+    "version": "change",
     "graph": "graph",
     "onset": "onset",
     "alert": "alert",
 }
-_WORD = {"network": "network", "own_time": "slow", "failures": "errors", "errors": "errors", "change": "change", "alert": "alerts"}
+_WORD = {
+    "network": "network", "own_time": "slow", "failures": "errors", "errors": "errors", "change": "change", "version": "change",
+    "alert": "alerts",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ class Ranking:
 
 def rank(
     metrics: pa.Table, spans: pa.Table, logs: pa.Table, *, texts: Mapping[int, str] | None = None,
-    needs: Mapping[str, set[str]] | None = None, changes: Sequence[Changed] = (), alerts: Mapping[str, int] | None = None,
+    needs: Mapping[str, set[str]] | None = None, changes: Sequence[Changed] = (), alerts: Mapping[str, float] | None = None,
 ) -> Ranking:  # fmt: skip
     """Rank the entities by how much they look like the cause.
 
@@ -101,7 +110,7 @@ def rank(
         texts: the templates of log patterns, for words.
         needs: who needs whom, beside what the spans show.
         changes: changes shortly before.
-        alerts: distinct alerts by entity.
+        alerts: how telling the alerts on each entity are (`rarity`, or just how many differ).
     """
     found: dict[str, Evidence] = {"metric": metric_evidence(metrics)}
     traced = Invocations(spans)
@@ -113,10 +122,13 @@ def rank(
         traced = Invocations(SPANS.empty_table())
     from_logs, surges = log_evidence(logs, traced, dict(texts or {}))
     found.update(from_logs)
+    latest = {change.entity: change.ago_s for change in sorted(changes, key=lambda change: -change.ago_s)}
+    found["version"] = rollout_evidence(metrics, {entity: math.floor(LEAD - ago / 60) for entity, ago in latest.items()})
     graph = {entity: set(others) for entity, others in (needs or {}).items()}
     for entity, others in traced.needs().items():
         graph.setdefault(entity, set()).update(others)
     candidates = _candidates(found, graph, set(traced.entities), changes, alerts or {})
+    _confide(candidates, 1.0 if traced.entities or logs.num_rows else _ALONE)
     verdict, reason = _judge(candidates, quiet=_has_quiet(metrics, spans, logs), alerts=alerts or {})
     return Ranking(verdict, reason, candidates[:_SHOWN], surges[:12])
 
@@ -126,7 +138,7 @@ def _has_quiet(*tables: pa.Table) -> bool:
 
 
 def _candidates(
-    found: Mapping[str, Evidence], graph: Mapping[str, set[str]], traced: set[str], changes: Sequence[Changed], alerts: Mapping[str, int]
+    found: Mapping[str, Evidence], graph: Mapping[str, set[str]], traced: set[str], changes: Sequence[Changed], alerts: Mapping[str, float]
 ) -> list[Candidate]:
     entities = {entity for evidence in found.values() for entity in evidence.scores} | set(alerts) | {c.entity for c in changes}
     terms = {entity: _terms(entity, found, bool(traced) and entity not in traced) for entity in sorted(entities) if entity}
@@ -135,14 +147,14 @@ def _candidates(
         spread = sum(item.weight for item in items if item.source in PROPAGATING)
         needed = sorted(other for other in graph.get(entity, ()) if other != entity)  # of equals, the first by name
         blamed = max(needed, key=lambda other: own.get(other, 0.0), default="")
-        discount = min(BLAME * own.get(blamed, 0.0), spread) if blamed else 0.0
+        theirs = own.get(blamed, 0.0) if blamed else 0.0
+        discount = min(BLAME * theirs, spread)
         if discount > 0.005:
             items.append(Item("graph", f"{_name(blamed)}, which it needs, explains part of this", -discount, source="graph"))
         items.extend(_beside(entity, changes, alerts))
     _first_one(terms)
     candidates = [Candidate(entity, sum(item.weight for item in items), items) for entity, items in terms.items()]
     candidates = sorted((c for c in candidates if c.score > 0.05), key=lambda c: (-c.score, c.entity))
-    _confide(candidates)
     return candidates
 
 
@@ -167,7 +179,7 @@ def _terms(entity: str, found: Mapping[str, Evidence], off_path: bool) -> list[I
     return items
 
 
-def _beside(entity: str, changes: Sequence[Changed], alerts: Mapping[str, int]) -> list[Item]:
+def _beside(entity: str, changes: Sequence[Changed], alerts: Mapping[str, float]) -> list[Item]:
     items = []
     near = min((change for change in changes if change.entity == entity), key=lambda change: change.ago_s, default=None)
     if near is not None:
@@ -175,8 +187,8 @@ def _beside(entity: str, changes: Sequence[Changed], alerts: Mapping[str, int]) 
         ago = f"{near.ago_s / 60:.0f} min" if near.ago_s >= 90 else f"{near.ago_s:.0f} s"
         items.append(Item("change", f"changed {ago} before: {near.title}", weight, time=near.time, source="change"))
     if alerts.get(entity):
-        count = alerts[entity]
-        items.append(Item("alert", f"{count} different alert{'s' if count > 1 else ''} on it", _ALERT * math.log1p(count), source="alert"))
+        rare = " that come with few other incidents" if alerts[entity] >= 0.5 * max(alerts.values()) else ""
+        items.append(Item("alert", f"it has alerts{rare}", _ALERT * math.log1p(alerts[entity]), source="alert"))
     return items
 
 
@@ -197,15 +209,15 @@ def _first_one(terms: Mapping[str, list[Item]]) -> None:
                 terms[entity].append(Item("onset", "among the first to deviate", _FIRST, bucket=start, source="onset"))
 
 
-def _confide(candidates: Sequence[Candidate]) -> None:
-    """How likely each candidate is the cause: a logistic curve over strength and lead, fitted on the labelled development data."""
+def _confide(candidates: Sequence[Candidate], scale: float) -> None:
+    """How likely each candidate is the cause: a logistic curve over the score, fitted on half of the labelled development data."""
     if not candidates:
         return
     best = candidates[0]
     second = candidates[1].score if len(candidates) > 1 else 0.0
     lead = (best.score - second) / best.score
-    fitted = 1 / (1 + math.exp(-(-2.4 + 2.3 * math.log1p(best.score) + lead)))
-    best.confidence = min(fitted, 0.5 + 1.5 * lead)  # of two equally good ones each is right at most every other time
+    fitted = 1 / (1 + math.exp(_CURVE[0] - _CURVE[1] * math.log1p(scale * best.score)))
+    best.confidence = min(fitted, 0.5 + 1.5 * lead, _MOST)  # of two equally good ones each is right at most every other time
     rest = sum(candidate.score for candidate in candidates[1:])
     for candidate in candidates[1:]:
         candidate.confidence = min(best.confidence, (1 - best.confidence) * candidate.score / rest * 0.8)
@@ -217,7 +229,7 @@ def _confide(candidates: Sequence[Candidate]) -> None:
         candidate.summary = f"{_name(candidate.entity)}: {leading.text}"
 
 
-def _judge(candidates: Sequence[Candidate], quiet: bool, alerts: Mapping[str, int]) -> tuple[str, str]:
+def _judge(candidates: Sequence[Candidate], quiet: bool, alerts: Mapping[str, float]) -> tuple[str, str]:
     measured = [c for c in candidates if any(item.kind in ("metric", "span", "log") for item in c.items)]
     if not measured:
         why = "no entity deviates from its quiet minutes" if quiet else "there is no telemetry from before it to compare with"
@@ -226,7 +238,7 @@ def _judge(candidates: Sequence[Candidate], quiet: bool, alerts: Mapping[str, in
         ]
         return "undetermined", f"{why}; only the alerts themselves are known{''.join(hints[:1])}"
     best = candidates[0]
-    if best.score < _THRESHOLD:
+    if best.confidence < _NOISE:
         return "undetermined", f"no entity deviates from its quiet minutes by more than noise; {_name(best.entity)} is nearest"
     if best.confidence < _UNSURE:
         return "undetermined", f"the evidence is thin: {_name(best.entity)} is nearest and more likely wrong than right"

@@ -21,7 +21,7 @@ from ninefold.store.records.workflows import Dispatch
 DAY = 1440 * MINUTE
 FEED_DAYS = 30
 """How long a change stays in the feed when all have read it."""
-READERS = ("own", "workflows")
+READERS = ("own", "workflows", "oncall")
 """Whose positions are in the feed."""
 _ROWS, _INCIDENTS = 5000, 100
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index, String, Text, text
+from sqlalchemy import Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ninefold.ground.errors import NotFound
 from ninefold.store.records.base import Base, BigId
 
-OPEN, ACKNOWLEDGED, RESOLVED = "open", "acknowledged", "resolved"
-STATUSES = (OPEN, ACKNOWLEDGED, RESOLVED)
+OPEN, ACKNOWLEDGED, MITIGATED, RESOLVED = "open", "acknowledged", "mitigated", "resolved"
+STATUSES = (OPEN, ACKNOWLEDGED, MITIGATED, RESOLVED)
+UNRESOLVED = (OPEN, ACKNOWLEDGED, MITIGATED)
 SUPPRESSED = "suppressed"
 """The status of an alert that mutes hide."""
 
@@ -58,6 +59,12 @@ class Incident(Base):
     held: Mapped[bool] = mapped_column(default=False)
     """A person reopened it and nothing new has fired since: it does not resolve by itself."""
     owner: Mapped[str] = mapped_column(String, default="")
+    teams: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    """Names of the teams it belongs to: those whose conditions it met when it opened, or what a person said."""
+    rated: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """A person set the severity: alerts do not change it any more."""
+    mitigated: Mapped[int | None] = mapped_column(default=None)
+    """When somebody said that users feel it no longer."""
     alerts: Mapped[int] = mapped_column(default=0)
     """Alert events folded in, repeats included."""
     entities: Mapped[int] = mapped_column(default=0)

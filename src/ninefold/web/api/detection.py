@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
+from ninefold.analytics.findings import quantity
 from ninefold.analytics.metrics.steering import SCOPES, WORDS, covers, experts
 from ninefold.app import App
 from ninefold.ground.clock import MINUTE, iso, now
@@ -24,6 +25,8 @@ Text = Annotated[str, Query(max_length=300)]
 Scope = Literal["everything", "source", "entity", "metric", "series"]
 _SOURCE = "ninefold.console"
 _TOKENS = ("value", "expected", "lower", "upper", "score")
+_Changes = tuple[dict[str, Any], dict[str, Any]]
+"""What somebody changed, as it was before and as it is after."""
 _ID = re.compile(r"[0-9]{1,20}")
 _EVER_DAYS = 3650
 _WORDS = 500
@@ -141,6 +144,7 @@ class Why(BaseModel):
     anomaly: Anomaly
     expected_band: list[float | None] = Field(description="Lower and upper bound when the alarm was raised.")
     deviation: float | None = Field(description="Value less expected.")
+    deviation_words: str = Field(description="The same in words, with how many times the usual margin it is; empty where it is not known.")
     details: dict[str, str] = Field(description="What else the technique said of it.")
     thresholds: Thresholds | None = Field(description="Of the series, in force now; null for techniques that judge no single series.")
 
@@ -237,7 +241,8 @@ async def verdict(fingerprint: Fingerprint, wanted: Verdict, actor: Operator, ap
         "metric": one.metric if one.technique == "baseline" else "", "status": one.status, "actor": actor.name,
     }  # fmt: skip
     title = f"{actor.name} says {wanted.verdict}: {one.title}"
-    return await _tell(app, "verdict", said, entity=one.entity, title=title, body=wanted.note, fingerprint=fingerprint)
+    changes = {"verdict": one.verdict}, {"verdict": wanted.verdict}
+    return await _tell(app, "verdict", said, changes, entity=one.entity, title=title, body=wanted.note, fingerprint=fingerprint)
 
 
 @router.get("/anomalies/{fingerprint}/why")
@@ -248,6 +253,7 @@ def why(fingerprint: Fingerprint, actor: Viewer, app: TheApp) -> Why:
         anomaly=one,
         expected_band=[one.lower, one.upper],
         deviation=None if one.value is None or one.expected is None else one.value - one.expected,
+        deviation_words=_words(one),
         details={name: text for name, text in told.items() if name not in Anomaly.model_fields and not name.startswith("ninefold.")},
         thresholds=_thresholds(app, one.series) if one.technique == "baseline" else None,
     )
@@ -263,21 +269,24 @@ def sensitivity(actor: Viewer, app: TheApp) -> Sensitivities:
 async def set_sensitivity(wanted: Sensitivity, actor: Operator, app: TheApp) -> Accepted:
     """Set the word of a scope."""
     name = _name(wanted.scope, wanted.name)
-    words = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: set(technique.steering.words))
+    words = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: dict(technique.steering.words))
     if len(words) >= _WORDS and (wanted.scope, name) not in words:
         raise Conflict(f"a word is set for {_WORDS} scopes already; take one back, or set it for a wider scope")
     title = f"{actor.name} set the sensitivity of {name or 'everything'} to {wanted.word}"
-    return await _set(app, "sensitivity", {"scope": wanted.scope, "name": name, "word": wanted.word, "actor": actor.name}, title)
+    said = {"scope": wanted.scope, "name": name, "word": wanted.word, "actor": actor.name}
+    return await _set(app, "sensitivity", said, title, ({"word": words.get((wanted.scope, name), "")}, {"word": wanted.word}))
 
 
 @router.delete("/detection/sensitivity", dependencies=[AUDITED])
 async def unset_sensitivity(scope: Scope, actor: Operator, app: TheApp, name: Text = "") -> Accepted:
     """Take the word of a scope back: the next wider scope decides."""
     words = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: dict(technique.steering.words))
-    if (scope, _name(scope, name)) not in words:
+    before = words.get((scope, _name(scope, name)))
+    if before is None:
         raise NotFound(f"no sensitivity is set for the {scope} {name!r}; GET /detection/sensitivity lists those that are")
     title = f"{actor.name} took back the sensitivity of {name or 'everything'}"
-    return await _set(app, "sensitivity", {"scope": scope, "name": name, "word": "", "actor": actor.name}, title)
+    said = {"scope": scope, "name": name, "word": "", "actor": actor.name}
+    return await _set(app, "sensitivity", said, title, ({"word": before}, {"word": ""}))
 
 
 @router.get("/detection/learned")
@@ -291,16 +300,13 @@ def learned(actor: Viewer, app: TheApp, limit: Annotated[int, Query(ge=1, le=500
 async def undo(number: Annotated[int, Path(ge=1)], actor: Operator, app: TheApp) -> Accepted:
     """Take one change back: thresholds are as they would be without it."""
     moves = await asyncio.to_thread(
-        app.runner.ask, "baseline", lambda technique: {m.id: m.scope for m in technique.steering.moves if not m.undone}
+        app.runner.ask, "baseline", lambda technique: {m.id: _plain(m) for m in technique.steering.moves if not m.undone}
     )
     if number not in moves:
         raise NotFound(f"there is no change {number} in force; GET /detection/learned lists them")
-    return await _set(
-        app,
-        "undo",
-        {"move": str(number), "scope": moves[number], "actor": actor.name},
-        f"{actor.name} took back change {number} of the thresholds",
-    )
+    said = {"move": str(number), "scope": moves[number]["scope"], "actor": actor.name}
+    title = f"{actor.name} took back change {number} of the thresholds"
+    return await _set(app, "undo", said, title, (moves[number], moves[number] | {"undone": True}))
 
 
 @router.get("/detection/shadow")
@@ -318,14 +324,16 @@ async def set_shadow(wanted: Candidate, actor: Operator, app: TheApp) -> Accepte
     given = {name: str(value) for name, value in wanted.model_dump().items() if value is not None}
     if not given:
         raise BadData("a candidate without any setting is the current one; give at least one of sure, alone, fatigue, rest")
-    return await _set(app, "shadow", given | {"actor": actor.name}, f"{actor.name} tries other settings of detection in the shadow")
+    before = await asyncio.to_thread(app.runner.ask, "shadow", lambda technique: dict(technique.candidate))
+    title = f"{actor.name} tries other settings of detection in the shadow"
+    return await _set(app, "shadow", given | {"actor": actor.name}, title, (before, given))
 
 
 @router.delete("/detection/shadow", dependencies=[AUDITED])
 async def discard_shadow(actor: Operator, app: TheApp) -> Accepted:
     """Discard the candidate."""
-    await _candidate(app)
-    return await _set(app, "shadow", {"actor": actor.name}, f"{actor.name} discarded the settings in the shadow")
+    before = await _candidate(app)
+    return await _set(app, "shadow", {"actor": actor.name}, f"{actor.name} discarded the settings in the shadow", (before, {}))
 
 
 @router.post("/detection/shadow/promote", dependencies=[AUDITED])
@@ -333,8 +341,9 @@ async def promote(actor: Operator, app: TheApp) -> Accepted:
     """Make the candidate the current settings; the log of what was learned has it, with undo."""
     candidate = await _candidate(app)
     current = await asyncio.to_thread(app.runner.ask, "baseline", lambda technique: dict(technique.steering.settings))
-    said = {name: str(value) for name, value in (current | candidate).items()} | {"why": "promoted from the shadow", "actor": actor.name}
-    return await _set(app, "settings", said, f"{actor.name} made the settings in the shadow current")
+    wanted = current | candidate
+    said = {name: str(value) for name, value in wanted.items()} | {"why": "promoted from the shadow", "actor": actor.name}
+    return await _set(app, "settings", said, f"{actor.name} made the settings in the shadow current", (current, wanted))
 
 
 async def _candidate(app: App) -> dict[str, float]:
@@ -342,6 +351,16 @@ async def _candidate(app: App) -> dict[str, float]:
     if not candidate:
         raise NotFound("there is no candidate in the shadow; POST /detection/shadow sets one")
     return candidate
+
+
+def _words(one: Anomaly) -> str:
+    if one.value is None or one.expected is None:
+        return ""
+    far = abs(one.value - one.expected)
+    side, bound = ("above", one.upper) if one.value >= one.expected else ("below", one.lower)
+    margin = abs(bound - one.expected) if bound is not None else 0.0
+    times = f", {far / margin:.2g} times the usual margin" if margin else ""
+    return f"{quantity(far, one.unit)} {side} the {quantity(one.expected, one.unit)} that was expected{times}"
 
 
 def _sensitivities(technique: Any) -> dict[str, Any]:
@@ -437,22 +456,22 @@ def _episode(app: App, fingerprint: str) -> tuple[Anomaly, dict[str, str]]:
     return found[0]
 
 
-async def _set(app: App, what: str, said: dict[str, str], title: str) -> Accepted:
-    return await _tell(app, "setting", {"detection": what, **said}, title=title)
+async def _set(app: App, what: str, said: dict[str, str], title: str, changes: _Changes) -> Accepted:
+    return await _tell(app, "setting", {"detection": what, **said}, changes, title=title)
 
 
-async def _tell(app: App, kind: str, said: dict[str, str], **fields: str) -> Accepted:
+async def _tell(app: App, kind: str, said: dict[str, str], changes: _Changes, **fields: str) -> Accepted:
     """Through the front door; the audit row is written first, so that nothing is in force that nobody is known to have done."""
     time = now()
-    await asyncio.to_thread(_audit, app, kind, said)
+    await asyncio.to_thread(_audit, app, kind, said, changes)
     number = event_id(_SOURCE, kind, str(time), *said.values())
     row = {"id": number, "time": time, "kind": kind, "source_id": number, "severity": "info", "attributes": said, **fields}
     await app.emit([batch_of("event", _SOURCE, time, [row])], "own")
     return Accepted(event=number)
 
 
-def _audit(app: App, kind: str, said: dict[str, str]) -> None:
-    detail = {name: text for name, text in said.items() if name != "actor"}
+def _audit(app: App, kind: str, said: dict[str, str], changes: _Changes) -> None:
+    detail = {name: text for name, text in said.items() if name != "actor"} | {"before": changes[0], "after": changes[1]}
     target = said.get("fingerprint") or said.get("detection", "")
     with app.records.session() as session:
         session.add(Audit(actor=said["actor"], action=f"detection {kind}", target=target, detail=detail))

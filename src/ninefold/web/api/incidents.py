@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
+from starlette.responses import PlainTextResponse, Response
 
 from ninefold import __version__
-from ninefold.incidents import view
-from ninefold.store.records.incidents import Incident
+from ninefold.incidents import handling, view
+from ninefold.incidents.postmortem import draft
+from ninefold.store.records.incidents import Incident, incident_key
 from ninefold.web.api.workflows import approvals_of, runs_of
 from ninefold.web.auth import AUDITED, Operator, Viewer
 from ninefold.web.state import TheApp
@@ -29,6 +31,18 @@ class Assignment(Note):
     """Whose incident it is."""
 
     owner: str = Field(max_length=200)
+
+
+class Rating(Note):
+    """How bad it is."""
+
+    severity: Literal["critical", "high", "warning", "info"]
+
+
+class Ownership(Note):
+    """Which teams it belongs to."""
+
+    teams: list[str] = Field(max_length=20)
 
 
 class Verdict(Note):
@@ -53,7 +67,7 @@ def summary(actor: Viewer, app: TheApp) -> Json:
 def incidents(
     actor: Viewer,
     app: TheApp,
-    status: Literal["open", "acknowledged", "resolved", "all"] = "open",
+    status: Literal["open", "acknowledged", "mitigated", "resolved", "all"] = "open",
     q: Annotated[str, Query(max_length=200)] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     after: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
@@ -86,6 +100,16 @@ def why(key: str, actor: Viewer, app: TheApp) -> Json:
         return {"items": view.decisions(session, view.find(session, key))}
 
 
+@router.get("/incidents/{key}/postmortem", response_class=PlainTextResponse)
+def postmortem(key: str, actor: Viewer, app: TheApp) -> Response:
+    """A post-mortem draft with the facts, as Markdown."""
+    with app.records.reading() as session:
+        found = view.find(session, key)
+        text = draft(session, found)
+    name = f'inline; filename="{incident_key(found.id)}.md"'
+    return Response(text, media_type="text/markdown; charset=utf-8", headers={"Content-Disposition": name})
+
+
 @router.post("/incidents/{key}/acknowledge", dependencies=[AUDITED])
 def acknowledge(key: str, note: Note, actor: Operator, app: TheApp) -> Json:
     """Somebody is on it."""
@@ -108,6 +132,24 @@ def reopen(key: str, note: Note, actor: Operator, app: TheApp) -> Json:
 def assign(key: str, wanted: Assignment, actor: Operator, app: TheApp) -> Json:
     """Give it to somebody."""
     return _answer(app, app.incidents.assign(key, actor.name, wanted.owner, wanted.note, wanted.version))
+
+
+@router.post("/incidents/{key}/mitigate", dependencies=[AUDITED])
+def mitigate(key: str, note: Note, actor: Operator, app: TheApp) -> Json:
+    """Users feel it no longer."""
+    return _answer(app, app.incidents.handle(key, actor.name, "mitigated", handling.mitigate, note.note, note.version))
+
+
+@router.post("/incidents/{key}/severity", dependencies=[AUDITED])
+def severity(key: str, wanted: Rating, actor: Operator, app: TheApp) -> Json:
+    """Say how bad it is; alerts do not change it any more."""
+    return _answer(app, app.incidents.handle(key, actor.name, "severity", handling.rate(wanted.severity), wanted.note, wanted.version))
+
+
+@router.post("/incidents/{key}/teams", dependencies=[AUDITED])
+def teams(key: str, wanted: Ownership, actor: Operator, app: TheApp) -> Json:
+    """Say which teams it belongs to."""
+    return _answer(app, app.incidents.handle(key, actor.name, "teams", handling.give_to(wanted.teams), wanted.note, wanted.version))
 
 
 @router.post("/incidents/{key}/verdict", dependencies=[AUDITED])

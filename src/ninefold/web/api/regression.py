@@ -249,7 +249,8 @@ def remove(key: str, actor: Operator, app: TheApp) -> None:
 
 def _tell(session: Session, actor: str, change: str, spec: dict[str, Any]) -> None:
     """The audit row, and the change that becomes a `setting` event of the journal."""
-    session.add(Audit(time=now(), actor=actor, action=f"regression {change}", target=spec["id"], detail={"name": spec["name"]}))
+    detail = {"name": spec["name"], "before" if change == "removed" else "after": spec}
+    session.add(Audit(time=now(), actor=actor, action=f"regression {change}", target=spec["id"], detail=detail))
     data = {"setting": "regression", "value": json.dumps(spec), "title": f"regression {spec['name']} {change} by {actor}", "actor": actor}
     session.add(Outbox(time=now(), topic="setting", kind=change, key=spec["id"], data=data))
 
