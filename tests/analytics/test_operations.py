@@ -12,7 +12,7 @@ from ninefold.analytics import warm
 from ninefold.analytics.traces import shifts
 from ninefold.analytics.traces.critical import KEPT, CriticalPaths, paths_of
 from ninefold.analytics.traces.operations import LIMIT, NAME_LIMIT, Operations
-from ninefold.ground.clock import MINUTE, SECOND
+from ninefold.ground.clock import MINUTE, SECOND, iso
 from ninefold.model.signal import Batch, batch_of
 
 START = 1_700_000_040 * SECOND
@@ -133,6 +133,51 @@ def test_a_surge_of_a_known_kind_is_told_and_its_usual_share_is_not() -> None:
     assert found[0]["time"].value > START + 50 * MINUTE
 
 
+def failing(minutes: list[list[dict[str, Any]]], first: int, calls: int) -> list[list[dict[str, Any]]]:
+    for rows in minutes[first:]:
+        rows[:calls] = [{**row, "status": "error", "attributes": {"http.status_code": "500"}} for row in rows[:calls]]
+    return minutes
+
+
+def test_a_kind_of_error_that_stays_becomes_usual_though_latencies_never_moved() -> None:
+    technique = Operations()
+    found = played(technique, failing(usual(range(110)), 20, 9))
+    assert [row["status"] for row in found] == ["firing", "resolved"]
+    assert START + 80 * MINUTE <= found[1]["time"].value <= START + 95 * MINUTE
+    (row,) = technique.table()
+    assert row["usual_error_share"] == pytest.approx(0.15, abs=0.08)
+    assert row["errors"][0]["usual_share"] == row["usual_error_share"]
+
+
+def test_what_stays_becomes_usual_by_the_clock_however_rare_the_calls_are() -> None:
+    found = played(Operations(), [*usual(range(120), calls=4), *slowed(usual(range(120, 260), 1, calls=4), 6)])
+    assert [row["status"] for row in found] == ["firing", "resolved"]
+    assert found[1]["time"].value <= START + 225 * MINUTE
+
+
+def test_of_maintenance_nothing_is_learned() -> None:
+    technique = Operations()
+    played(technique, usual(range(20)))
+    (before,) = technique.table()
+    at = START + 24 * MINUTE
+    window = {"kind": "maintenance", "id": "m", "time": at, "entity": "service:shop", "attributes": {"end": iso(at + 120 * MINUTE)}}
+    technique.process(batch_of("event", "desk", at, [window]))
+    found = played(technique, failing(slowed(usual(range(25, 125), 1), 3), 0, 9))
+    assert {row["attributes"]["reason"] for row in found if row["status"] == "firing"} == {"latency shift", "new error kind"}
+    (after,) = technique.table()
+    assert after["usual"] == before["usual"]
+    assert after["usual_error_share"] == 0
+    assert after["usual_calls_per_min"] == before["usual_calls_per_min"]
+
+
+def test_a_kind_not_seen_for_a_week_is_forgotten() -> None:
+    technique = Operations()
+    played(technique, failing(usual(range(30)), 5, 3))
+    for day in (1, 6, 9):
+        played(technique, usual(range(day * 1440, day * 1440 + 1)))
+        assert bool(technique.table()[0]["errors"]) == (day < 7)
+
+
 def trace(minute: int, number: int, db_ms: float, rng: np.random.Generator, way_ms: float = 2) -> list[dict[str, Any]]:
     db = float(db_ms * rng.lognormal(0, 0.2))
     root = span(minute, number, 30 + db + way_ms, name="GET")
@@ -209,15 +254,16 @@ def story() -> list[dict[str, Any]]:
     minutes = [*traces(range(12), 20), *traces(range(12, 18), 90, seed=1), *traces(range(18, 24), 20, seed=2)]
     for rows in minutes[14:18]:
         rows[::9] = [{**row, "status": "error", "attributes": {"http.status_code": "502"}} for row in rows[::9]]
-    return [row for rows in minutes for row in rows]
+    returns = [span(m, 0, 5, "night") for m in (1, 3000)]  # within one batch, behind the day's end at which it is forgotten
+    return [*(row for rows in minutes for row in rows), *returns, *(row for rows in traces(range(3010, 3014), 20, seed=3) for row in rows)]
 
 
 @pytest.mark.parametrize("size", [37, 500])
 @pytest.mark.parametrize("restart", [False, True])
 def test_findings_do_not_depend_on_how_batches_are_cut_nor_on_restarts(size: int, restart: bool) -> None:
-    rows, received = story(), START + 100 * MINUTE
+    rows, received = story(), START + 3100 * MINUTE
     whole = Operations()
-    expected = events([*whole.process(batch_of("span", "test", received, rows)), *whole.process(clock(130))])
+    expected = events([*whole.process(batch_of("span", "test", received, rows)), *whole.process(clock(3130))])
     technique, outputs = Operations(), []
     for first in range(0, len(rows), size):
         outputs += technique.process(batch_of("span", "test", received, rows[first : first + size]))
@@ -225,7 +271,7 @@ def test_findings_do_not_depend_on_how_batches_are_cut_nor_on_restarts(size: int
             state, technique = technique.snapshot(), Operations()
             technique.restore(state)
             assert technique.snapshot() == state
-    outputs += technique.process(clock(130))
+    outputs += technique.process(clock(3130))
     assert len(expected) >= 6
     assert events(outputs) == expected
     assert technique.table() == whole.table()

@@ -264,4 +264,4 @@ def test_real_faults_are_found(data: Path) -> None:
     ranks = [one.rank for one in asked]
     assert sum(rank == 1 for rank in ranks) >= 6
     assert sum(0 < rank <= 3 for rank in ranks) >= 7
-    assert sum(one.baseline == 1 for one in asked) <= 2
+    assert sum(one.nsigma == 1 for one in asked) <= 2

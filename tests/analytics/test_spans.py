@@ -112,6 +112,31 @@ def test_a_client_span_names_its_peer(attributes: dict[str, str], callee: str | 
     assert calls(technique.process(batch(rows))) == ([("service:shop", callee)] if callee else [])
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_short_name_means_who_bears_it_from_when_that_is_heard(size: int) -> None:
+    known: dict[str, Any] = {"kind": "client", "attributes": {"server.address": "known"}}
+    rows = [span(1, 0, "shop", **known), span(2, 0, "eu/known"), span(3, 0, "desk", **known)]
+    technique = Spans()
+    outputs = [output for first in range(0, 3, size) for output in technique.process(batch(rows[first : first + size], START))]
+    assert set(calls(outputs)) == {("service:shop", "service:known"), ("service:desk", "service:eu/known")}
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_what_is_forgotten_does_not_depend_on_how_batches_are_cut(size: int) -> None:
+    rows = []
+    for hour in range(60):
+        at = START + hour * 60 * MINUTE
+        rows += [span(10 * hour + 1, 0, "shop", at, kind="client"), span(10 * hour + 2, 10 * hour + 1, "db", at)]
+        rows += [span(10 * hour + 3, 0, "night", at, name="work")] if hour in (0, 49) else []
+    found = []
+    for step in (len(rows), size):
+        technique, outputs = Spans(), []
+        for first in range(0, len(rows), step):
+            outputs += technique.process(batch(rows[first : first + step], START + 90 * 60 * MINUTE))
+        found.append([rows_of(outputs, signal) for signal in ("series", "metric", "relation")])
+    assert found[0] == found[1]
+
+
 def recount(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], float]:
     """The RED series by the definition: (series, minute) -> value."""
     groups: dict[tuple[str, str, int], list[Mapping[str, Any]]] = defaultdict(list)

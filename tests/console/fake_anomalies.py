@@ -83,7 +83,8 @@ def answers(now: datetime) -> dict[str, Any]:
         },
         "operations": {"items": [{
             "entity": "service:shop/cart", "operation": "GET /cart", "calls_per_min": 120.0, "usual_calls_per_min": 118.0,
-            "error_share": 0.04, "p50_ms": 20.0, "p95_ms": 400.0, "p99_ms": 900.0, "usual_p50_ms": 18.0, "usual_p95_ms": 60.0,
+            "error_share": 0.04, "usual_error_share": 0.01,
+            "p50_ms": 20.0, "p95_ms": 400.0, "p99_ms": 900.0, "usual_p50_ms": 18.0, "usual_p95_ms": 60.0,
             "usual_p99_ms": 90.0, "first_seen": ago[600], "last_seen": ago[1], "shifted_since": ago[25],
             "errors": [{"kind": "TimeoutError", "share": 0.04, "usual_share": 0.0, "first_seen": ago[25], "last_seen": ago[1],
                         "since": ago[25]}],

@@ -178,6 +178,7 @@ def test_operations_and_their_critical_path(client: TestClient, program: SimpleN
     assert select_["calls_per_min"] == 30
     assert select_["p50_ms"] == pytest.approx(60, rel=0.05)
     assert select_["error_share"] == pytest.approx(1 / 30)
+    assert select_["usual_error_share"] == pytest.approx(1 / 30, rel=0.1)
     assert [kind["kind"] for kind in select_["errors"]] == ["database 42P01"]
     assert select_["shifted_since"] is None
     path = client.get("/api/v1/operations/critical-path", params={"entity": "service:shop", "operation": "GET /cart"}).json()

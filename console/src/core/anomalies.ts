@@ -206,6 +206,7 @@ export interface Operation {
   calls_per_min: number
   usual_calls_per_min: number
   error_share: number
+  usual_error_share: number
   p50_ms: number | null
   p95_ms: number | null
   p99_ms: number | null

@@ -47,7 +47,7 @@ export function Operations() {
                   <Entity name={each.entity} />
                 </td>
                 <Pair now={often(each.calls_per_min)} usual={often(each.usual_calls_per_min)} />
-                <Pair now={percent(each.error_share)} usual={percent(each.errors.reduce((sum, kind) => sum + kind.usual_share, 0))} />
+                <Pair now={percent(each.error_share)} usual={percent(each.usual_error_share)} />
                 <Pair now={ms(each.p50_ms)} usual={ms(each.usual_p50_ms)} />
                 <Pair now={ms(each.p95_ms)} usual={ms(each.usual_p95_ms)} />
                 <Pair now={ms(each.p99_ms)} usual={ms(each.usual_p99_ms)} />

@@ -5,6 +5,8 @@ The decision is taken row by row in the order of the journal, so the result does
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,15 @@ class Minutes:
         first_open = np.maximum((clock[:-1] - GRACE) // MINUTE, self.closed)
         self.own, self.received = int(clock[-1]), max(self.received, received)
         return times // MINUTE, first_open
+
+    def days(self, batch: Batch) -> list[Batch]:
+        """The batch in pieces, each up to and with the row that ends a day: what is forgotten then does not depend on how batches are
+        cut. `admit` is to be asked of one piece after the other, and what is over to be closed behind each."""
+        times = times_of(batch)
+        clock = np.maximum.accumulate(np.concatenate((np.array([self.own]), np.minimum(times, batch.received))))
+        ends = np.flatnonzero(np.diff(np.maximum((clock - GRACE) // MINUTE, self.closed) // FORGET)) + 1
+        edges = sorted({0, *ends.tolist(), len(times)})
+        return [replace(batch, rows=batch.rows.slice(a, b - a)) for a, b in pairwise(edges)] if len(edges) > 2 else [batch]
 
     def open(self) -> int:
         """The first minute that is still open now."""

@@ -32,7 +32,7 @@ LEAD = 2
 _CHANGE, _CHANGE_DECAY_S = 1.2, 600.0
 _ALERT, _FIRST = 0.15, 0.1
 _OFF_PATH = 0.5
-_CURVE, _ALONE = (3.6, 4.4), 2.0
+_CURVE, _ALONE = (3.0, 4.1), 2.0
 """The curve of confidence over log(1 + score); where metrics are all there is, scores are half as high."""
 _MOST, _UNSURE, _NOISE = 0.97, 0.5, 0.25
 _SHOWN = 5

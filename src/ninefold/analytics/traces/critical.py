@@ -28,7 +28,7 @@ _LEARNED, _MEMORY = 30.0, 5000.0
 """Traces from which on a root is judged, and the most that what was learned counts as."""
 _MOVED, _GROWN, _LEAST_NS = 0.15, 1.25, 2e6
 _STUCK = 60
-"""After so many windows held back what is new is usual."""
+"""After so many minutes of nothing but odd windows what is new is usual."""
 
 
 class Moved(NamedTuple):
@@ -84,15 +84,15 @@ class CriticalPaths:
             parts = [whole[:, whole[0] & ((1 << level) - 1) == 0]]
         self._open[minute] = level, parts
 
-    def close(self, before: int) -> dict[int, list[Moved]]:
-        """Judge the windows that end with minutes that are over; by minute."""
+    def close(self, before: int, held: Collection[int] = ()) -> dict[int, list[Moved]]:
+        """Judge the windows that end with minutes that are over; by minute. Of operations whose slots are held nothing is learned."""
         found = {}
         self.transit.clear()
         for minute in sorted(m for m in self._open if m < before):
             _, parts = self._open.pop(minute)
             if rows := sum(part.shape[1] for part in parts):
                 self._gather(minute, np.concatenate(parts, axis=1)[:, :rows])
-            found[minute] = self._judge(minute)
+            found[minute] = self._judge(minute, held)
         return found
 
     def usual(self, root: int) -> tuple[float, dict[int, tuple[float, float, float, int]]]:
@@ -129,24 +129,26 @@ class CriticalPaths:
                 old = parts.get(code & 0xFFFFFFFF, (0.0, 0.0, 0.0))
                 parts[code & 0xFFFFFFFF] = tuple(a + b for a, b in zip(old, values, strict=True))
 
-    def _judge(self, minute: int) -> list[Moved]:
+    def _judge(self, minute: int, held: Collection[int]) -> list[Moved]:
         found = []
         for root, (n, begin, _) in sorted(self._windows.items()):
             age = minute - begin
             if n >= _TRACES or (age >= _PATIENCE - 1 and n >= _FEW):
                 sums = self._windows.pop(root)[2]
                 if root in self._usual or len(self._usual) < ROOTS:
-                    found += self._compare(root, n, begin, sums)
+                    found += self._compare(root, n, begin, minute, sums, held)
             elif age >= 12 * _PATIENCE:
                 del self._windows[root]
         return found
 
-    def _compare(self, root: int, n: int, begin: int, sums: dict[int, tuple[float, float, float]]) -> list[Moved]:
-        """Judge one window of a root; learn from it unless it is odd."""
+    def _compare(
+        self, root: int, n: int, begin: int, minute: int, sums: dict[int, tuple[float, float, float]], held: Collection[int]
+    ) -> list[Moved]:
+        """Judge one window of a root; learn from it unless it is odd or held."""
         from scipy.special import log_ndtr  # here, since importing it takes longer than most processes need it
 
         usual = self._usual.setdefault(root, [0.0, 0.0, 0.0, 0, {}])
-        m, noise, noises, held, parts = usual
+        m, noise, noises, since, parts = usual
         best = Moved(root, -1, 0.0, begin, 0.0, 0.0, 0.0, 0.0)
         z_sum, tests = 0.0, max(1, len(parts.keys() | sums.keys()))
         dispersion = max(1.0, (6.0 + noise) / (3.0 + noises))
@@ -163,9 +165,10 @@ class CriticalPaths:
             if contributor in parts:
                 parts[contributor][3] = share
         odd = best.score >= 5.0
-        usual[3] = held + 1 if odd else 0
-        if not odd or held >= _STUCK:
-            if held >= _STUCK:
+        usual[3] = (since or minute) if odd else 0
+        stuck = odd and minute - usual[3] >= _STUCK
+        if (not odd or stuck) and root not in held and best.contributor >> 1 not in held:
+            if stuck:
                 usual[0] = min(m, float(n))
             elif m >= _LEARNED:
                 usual[1], usual[2] = 0.99 * noise + z_sum / tests, 0.99 * noises + 1.0

@@ -3,7 +3,7 @@
 An operation is an entity and a span name. Of each minute its latencies are a histogram and its failures are counted by kind; minutes are
 put together until there are calls enough to judge. A window is held against what was learned of the operation (`shifts`, a binomial
 tail for kinds of errors, `critical` for whole traces), and two odd windows in a row, or one that leaves no doubt, are a finding. Odd
-windows are not learned from, until for an hour nothing else came.
+windows are not learned from, until for an hour nothing else came; nor is what happens while `holds` says so.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from ninefold.analytics import keeping
 from ninefold.analytics.episodes import ALARM, SURE, Episodes
 from ninefold.analytics.findings import anomaly, quantity
+from ninefold.analytics.holds import Holds
 from ninefold.analytics.logs.keys import text_keys
 from ninefold.analytics.minutes import FORGET, I64, Minutes, times_of
 from ninefold.analytics.traces import shifts
 from ninefold.analytics.traces.critical import CriticalPaths, Moved
-from ninefold.analytics.traces.errorkinds import kinds_of
+from ninefold.analytics.traces.failures import STUCK, Failures, Judged, usual_share
 from ninefold.analytics.traces.shifts import BINS, F32, F64
 from ninefold.ground.clock import MINUTE
 from ninefold.model.entity import hash64
 from ninefold.model.signal import Batch, batch_of
 
-LIMIT, NAME_LIMIT, KIND_LIMIT = 4096, 200, 32
-"""Operations in all, names of an entity, kinds of errors of an operation; what is beyond is counted together or, in all, left out."""
+LIMIT, NAME_LIMIT = 4096, 200
+"""Operations in all, names of an entity; what is beyond is counted together or, in all, left out."""
 KIND = "observation"
 """The findings' kind of event: kept, queried and shown beside what else happened, while incidents are made of alerts and anomalies."""
 TRANSIT = "(on the way)"
@@ -41,12 +41,11 @@ _CALLS, _FEW, _PATIENCE, _EARLY = 20, 5, 5, 3
 _LEARNED, _LEARNED_WINDOWS, _MEMORY = 30.0, 5, 720
 _GROWN, _LEAST_NS = 1.3, 2e6
 """A quantile that grew by less, as a ratio or in ns, is no finding however sure it is."""
-_ERRORS, _SURGE, _ERROR_NOISE = 3, 2.0, 3.0
-_STUCK, _SILENT = 60, 15
+_SILENT = 15
 _AHEAD, _NEVER = MINUTE, 2**62
 _SHARES = (0.5, 0.95, 0.99)
-_VERSION = 1
-# Columns of the figures of an operation.
+_VERSION = 2
+# Columns of the figures of an operation; `_HELD` is the minute since when its windows are odd, 0 when they are not.
 _NOISE, _NOISES, _WINDOWS, _HELD, _LEARNT_CALLS, _RATE, _USUAL_RATE, _ERROR_SHARE, _P50 = range(9)
 _FIGURES = _P50 + 3
 
@@ -55,7 +54,7 @@ class Operations:
     """The technique over spans. It looks at metrics only for their clock, so that a quiet stream's last minute is closed too."""
 
     name: ClassVar[str] = "operations"
-    signals: ClassVar[frozenset[str]] = frozenset({"span", "metric"})
+    signals: ClassVar[frozenset[str]] = frozenset({"span", "metric", "event"})
 
     def __init__(self) -> None:
         self._reset()
@@ -72,31 +71,33 @@ class Operations:
         """First and last seen (ns), and the minute in which the present window began."""
         self._home: I64 = np.zeros(64, np.int64)
         self._open: dict[int, F32] = {}
-        self._failed: dict[int, dict[tuple[int, str], int]] = {}
-        self._failing: dict[int, dict[str, int]] = {}
-        """Failures of the present window by slot and kind."""
-        self._kinds: dict[int, dict[str, list[float]]] = {}
-        """Of each kind of an operation: failures learned, noise, first and last seen (ns), and its share in the last window."""
+        self._failures, self._holds = Failures(), Holds()
         self._paths, self._episodes, self._day = CriticalPaths(), Episodes(), 0
 
     def process(self, batch: Batch) -> list[Batch]:
         """Learn from spans; returns what changed in the minutes that are over."""
         if batch.rows.num_rows == 0:
             return []
+        if batch.signal == "event":
+            self._holds.hear(batch)
+            return []
+        self._holds.due(batch.received)
+        rows: list[dict[str, Any]] = []
         if batch.signal == "span":
-            self._take(batch)
+            for piece in self._minutes.days(batch):
+                self._take(piece)
+                rows += self._close()
         else:
             self._minutes.watch(batch)
-        rows = list(self._close())
+            rows += self._close()
         return [batch_of("event", f"ninefold.{self.name}", batch.received, rows)] if rows else []
 
     def snapshot(self) -> bytes:
         """All state."""
         texts = {
             "clock": self._minutes.state(), "who": self._who, "free": self._free, "episodes": self._episodes.state(),
-            "paths": self._paths.state(), "day": self._day, "kinds": [[slot, list(kinds.items())] for slot, kinds in self._kinds.items()],
-            "failed": [[minute, [[slot, kind, n] for (slot, kind), n in failed.items()]] for minute, failed in self._failed.items()],
-            "failing": [[slot, list(kinds.items())] for slot, kinds in self._failing.items()],
+            "paths": self._paths.state(), "day": self._day, "failures": self._failures.state(), "holds": self._holds.state(),
+            "holds clock": self._holds.now,
         }  # fmt: skip
         used = len(self._who)
         arrays: dict[str, np.ndarray[Any, Any]] = {"figures": self._figures[:used], "seen": self._seen[:used], "home": self._home[:used]}
@@ -132,9 +133,7 @@ class Operations:
         self._figures[:used], self._seen[:used], self._home[:used] = arrays["figures"], arrays["seen"], arrays["home"]
         for name, table in (("usual", self._usual), ("now", self._now), *((f"@{m}", t) for m, t in self._open.items())):
             table.reshape(-1)[arrays[f"{name} at"]] = arrays[name]
-        self._kinds = {slot: {kind: list(facts) for kind, facts in kinds} for slot, kinds in texts["kinds"]}
-        self._failing = {slot: dict(kinds) for slot, kinds in texts["failing"]}
-        self._failed = {minute: {(slot, kind): n for slot, kind, n in failed} for minute, failed in texts["failed"]}
+        self._failures, self._holds = Failures(texts["failures"]), Holds(texts["holds"], texts["holds clock"])
         self._paths, self._episodes = CriticalPaths(texts["paths"]), Episodes(texts["episodes"])
 
     def table(self, entity: str = "", limit: int = 100) -> list[dict[str, Any]]:
@@ -145,14 +144,13 @@ class Operations:
         for slot, before in zip(slots, usual.tolist(), strict=True):
             who, figures = self._who[slot] or ("", ""), self._figures[slot].tolist()
             judged = figures[_RATE] > 0 or figures[_WINDOWS] > 0
-            kinds = [
-                {"kind": kind, "share": facts[4], "usual_share": facts[0] / max(figures[_LEARNT_CALLS], 1.0), "first_seen": int(facts[2]),
-                 "last_seen": int(facts[3]), "since": self._episodes.since(("error", *who, kind))}
-                for kind, facts in sorted(self._kinds.get(slot, {}).items(), key=lambda item: (-item[1][4], item[0]))
-            ]  # fmt: skip
+            kinds = self._failures.table(slot, figures[_LEARNT_CALLS])
+            for kind in kinds:
+                kind["since"] = self._episodes.since(("error", *who, kind["kind"]))
             rows.append({
                 "entity": who[0], "operation": who[1], "calls_per_min": figures[_RATE], "usual_calls_per_min": figures[_USUAL_RATE],
-                "error_share": figures[_ERROR_SHARE], "now": figures[_P50 : _P50 + 3] if judged else None,
+                "error_share": figures[_ERROR_SHARE], "usual_error_share": usual_share(kinds),
+                "now": figures[_P50 : _P50 + 3] if judged else None,
                 "usual": before if before[0] == before[0] else None, "errors": kinds, "first_seen": int(self._seen[slot, 0]),
                 "last_seen": int(self._seen[slot, 1]), "shifted_since": self._episodes.since(("latency", *who)),
             })  # fmt: skip
@@ -200,15 +198,7 @@ class Operations:
                 facts = (trace, own ^ trace, parent, slot, self._home[slot], times[chosen], np.maximum(durations[chosen], 0))
                 self._paths.add(minute, np.stack([column.view(np.int64) for column in facts]))
         if failed.any():
-            self._fail(rows, np.flatnonzero(failed), minutes, slots)
-
-    def _fail(self, rows: pa.RecordBatch, failed: I64, minutes: I64, slots: I64) -> None:
-        """Count failures by kind."""
-        told = rows.select(["status_message", "attributes", "events"]).take(failed)
-        for row, kind in zip(failed.tolist(), kinds_of(told), strict=True):
-            counts = self._failed.setdefault(int(minutes[row]), {})
-            key = int(slots[row]), kind
-            counts[key] = counts.get(key, 0) + 1
+            self._failures.take(rows, np.flatnonzero(failed), minutes, slots)
 
     def _encode(self, entities: Any, names: Any) -> I64:
         """The slot of each row's operation, -1 for those that are left out."""
@@ -261,15 +251,11 @@ class Operations:
         """The findings of every minute that is over, oldest first."""
         opened = self._minutes.open()
         over = sorted(minute for minute in self._open if minute < opened)
-        if not over:
-            return
-        moved = self._paths.close(opened)
+        moved = self._paths.close(opened, self._held()) if over else {}
         for minute in over:
-            table, failed = self._open.pop(minute), self._failed.pop(minute, {})
+            table = self._open.pop(minute)
             slots = np.flatnonzero(table.any(axis=1))
-            for (slot, kind), n in failed.items():
-                counts = self._failing.setdefault(slot, {})
-                counts[kind] = counts.get(kind, 0) + n
+            self._failures.close(minute)
             self._seen[slots, 2] = np.where(self._seen[slots, 2] == 0, minute, self._seen[slots, 2])
             self._now[slots] += table[slots]
             self._travel(minute, *self._paths.transit.get(minute, (slots[:0], slots[:0])))
@@ -277,9 +263,16 @@ class Operations:
             yield from self._judge(minute)
             for one in moved.get(minute, []):
                 yield from self._path(one, minute)
-            if minute // FORGET != self._day:
-                self._day = minute // FORGET
-                self._forget(minute)
+        if opened // FORGET != self._day:
+            self._day = opened // FORGET
+            self._forget(self._day * FORGET)
+
+    def _held(self) -> set[int]:
+        """The slots of which nothing is learned now."""
+        if not self._holds.active:
+            return set()
+        slots = list(self._slots.values())
+        return {slots[i] for i in np.flatnonzero(self._holds.covers([entity for entity, _ in self._slots])).tolist()}
 
     def _travel(self, minute: int, callees: I64, transit: I64) -> None:
         """Put the time on the way to an entity into a window of its own, as if it were one more operation of it."""
@@ -310,20 +303,21 @@ class Operations:
         full = (calls >= _CALLS) | ((age >= _PATIENCE) & (calls >= _FEW)) | (score >= SURE + 1.0)
         odd = known & (np.maximum(score, shift.faster) >= ALARM)
         slots, now, calls, score, usual = slots[full], now[full], calls[full], score[full], usual[full]
-        self._learn(slots, now, calls, known[full], odd[full], shift.noise[full])
+        held = np.isin(slots, list(self._held()))
+        self._learn(slots, now, calls, known[full], odd[full], shift.noise[full], held, minute)
         at, before, begins = shifts.quantiles(now, _SHARES), shifts.quantiles(usual, _SHARES), self._seen[slots, 2] * MINUTE
         self._figures[slots, _RATE], self._figures[slots, _P50 : _P50 + 3] = calls / age[full], at / 1e6
         for i, slot in enumerate(slots.tolist()):
             yield from self._latency(slot, float(score[i]), int(begins[i]), minute, at[i], before[i])
-            yield from self._errors(slot, float(calls[i]), int(begins[i]), minute)
+            yield from self._errors(slot, float(calls[i]), int(begins[i]), minute, held=bool(held[i]))
         self._now[slots], self._seen[slots, 2] = 0, 0
 
-    def _learn(self, slots: I64, now: F32, calls: F64, known: Any, odd: Any, noise: F64) -> None:
-        """Fold windows into what is usual; those that are odd only after an hour of nothing else."""
+    def _learn(self, slots: I64, now: F32, calls: F64, known: Any, odd: Any, noise: F64, held: Any, minute: int) -> None:
+        """Fold windows into what is usual: those that are odd only after an hour of nothing else, and none that are held."""
         figures, usual = self._figures[slots], self._usual[slots]
-        figures[:, _HELD] = np.where(odd, figures[:, _HELD] + 1, 0)
-        stuck = figures[:, _HELD] > _STUCK
-        learn = ~odd | stuck
+        figures[:, _HELD] = np.where(odd, np.where(figures[:, _HELD] > 0, figures[:, _HELD], minute), 0)
+        stuck = odd & (minute - figures[:, _HELD] >= STUCK)
+        learn = (~odd | stuck) & ~held
         weight = np.minimum(1.0, shifts.ENOUGH / calls)
         total = usual.sum(axis=1)
         most = np.where(stuck, 200.0, float(shifts.ENOUGH * _MEMORY))
@@ -359,47 +353,34 @@ class Operations:
                 {"unit": "ms", **moved},
             )  # fmt: skip
 
-    def _errors(self, slot: int, calls: float, begin: int, minute: int) -> Iterator[dict[str, Any]]:
+    def _errors(self, slot: int, calls: float, begin: int, minute: int, *, held: bool) -> Iterator[dict[str, Any]]:
         """Judge the kinds of errors of a window."""
+        figures = self._figures[slot]
+        learned = float(figures[_LEARNT_CALLS])
+        figures[_ERROR_SHARE] = self._failures.share(slot, calls)
+        for judged in self._failures.judge(slot, calls, learned, begin, minute, held=held):
+            yield from self._kind(slot, judged, calls, begin, minute)
+        if held:
+            return
+        figures[_LEARNT_CALLS] = min(learned + calls * min(1.0, shifts.ENOUGH / calls), float(shifts.ENOUGH * _MEMORY))
+        usual, rate = figures[_USUAL_RATE], figures[_RATE]
+        figures[_USUAL_RATE] = rate if not usual else usual + 0.02 * (rate - usual)
+
+    def _kind(self, slot: int, judged: Judged, calls: float, begin: int, minute: int) -> Iterator[dict[str, Any]]:
+        """What is to be told of one kind of errors."""
         entity, name = self._who[slot] or ("", "")
-        counts, kinds = self._failing.pop(slot, {}), self._kinds.get(slot, {})
-        learned = float(self._figures[slot, _LEARNT_CALLS])
-        weight = min(1.0, shifts.ENOUGH / calls)
-        self._figures[slot, _ERROR_SHARE] = sum(counts.values()) / calls
-        for kind in sorted({*counts} - {*kinds})[max(0, KIND_LIMIT - len(kinds)) :]:
-            counts["(other)"] = counts.get("(other)", 0) + counts.pop(kind)
-        for kind in sorted({*kinds, *counts}):
-            count = counts.get(kind, 0)
-            if kind not in kinds:
-                kinds = self._kinds.setdefault(slot, {})
-                kinds[kind] = [0.0, 0.0, float(begin), 0.0, 0.0]
-            facts = kinds[kind]
-            usual = facts[0] / max(learned, 1.0)
-            enough = learned >= _LEARNED and count >= _ERRORS and count >= _SURGE * usual * calls
-            share = np.array([(facts[0] + 0.5) / (learned + 1.0)])
-            loose = max(1.0, facts[1]) * max(1.0, calls / shifts.ENOUGH) if facts[0] else 1.0
-            score = float(shifts.tail(np.array([count / loose]), np.array([calls / loose]), share)[0]) if enough else 0.0
-            new = facts[0] == 0
-            key = ("error", entity, name, kind)
-            change = self._said(key, score, begin, minute, entity)
-            facts[3], facts[4] = float((minute + 1) * MINUTE) if count else facts[3], count / calls
-            if score < ALARM or self._figures[slot, _HELD] > _STUCK:
-                expected = max(calls * usual * (1 - usual), 0.5)
-                facts[1] += 0.02 * (min((count - calls * usual) ** 2 / expected, 30.0) - facts[1]) if facts[0] else _ERROR_NOISE
-                facts[0] = facts[0] * (1 - weight * calls / (shifts.ENOUGH * _MEMORY)) + count * weight
-            if change:
-                since, firing = change
-                title = f"{name} in {_short(entity)} fails with {kind}: {count:,} of {calls:,.0f} calls"
-                title += ", which it never did before" if new else f", usually {100 * usual:.2g} %"
-                if not firing:
-                    title = f"{name} in {_short(entity)} fails with {kind} no more than usual"
-                yield _event(
-                    {"operation": name, "kind": kind}, entity, minute, since, firing, title,
-                    "new error kind" if new else "error kind surge", score, count / calls, usual, {"unit": "1"},
-                )  # fmt: skip
-        self._figures[slot, _LEARNT_CALLS] = min(learned + calls * weight, float(shifts.ENOUGH * _MEMORY))
-        usual_rate, rate = self._figures[slot, _USUAL_RATE], self._figures[slot, _RATE]
-        self._figures[slot, _USUAL_RATE] = rate if not usual_rate else usual_rate + 0.02 * (rate - usual_rate)
+        kind, count, usual, new, score = judged
+        change = self._said(("error", entity, name, kind), score, begin, minute, entity)
+        if change:
+            since, firing = change
+            title = f"{name} in {_short(entity)} fails with {kind}: {count:,} of {calls:,.0f} calls"
+            title += ", which it never did before" if new else f", usually {100 * usual:.2g} %"
+            if not firing:
+                title = f"{name} in {_short(entity)} fails with {kind} no more than usual"
+            yield _event(
+                {"operation": name, "kind": kind}, entity, minute, since, firing, title,
+                "new error kind" if new else "error kind surge", score, count / calls, usual, {"unit": "1"},
+            )  # fmt: skip
 
     def _path(self, moved: Moved, minute: int) -> Iterator[dict[str, Any]]:
         """Judge the critical path of a root operation's window."""
@@ -454,11 +435,10 @@ class Operations:
                 self._names_of[who[0]] -= 1
             self._who[slot] = None
             self._free.append(slot)
-            self._kinds.pop(slot, None)
-            self._failing.pop(slot, None)
             for table in (self._usual, self._now, self._figures, self._seen, self._home):
                 table[slot] = 0
         self._paths.forget(gone)
+        self._failures.forget(gone, minute)
 
 
 def _grown(now: F32, usual: F32, edge: I64) -> Any:

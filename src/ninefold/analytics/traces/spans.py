@@ -77,10 +77,12 @@ class Spans:
         if batch.signal != "span":
             self._minutes.watch(batch)
             return list(self._close(batch.received))
+        return [output for piece in self._minutes.days(batch) for output in (*self._take(piece), *self._close(batch.received))]
+
+    def _take(self, batch: Batch) -> Iterator[Batch]:
+        """Take in spans; returns new and refreshed relations."""
         rows, times = batch.rows, times_of(batch)
         entities = self._entities.encode(rows.column("entity"))
-        for number in np.unique(entities).tolist():
-            self._short.setdefault(re.split("[:/]", self._entities.names[number])[-1], number)
         durations = rows.column("duration").to_numpy(zero_copy_only=False)
         kinds = pc.fill_null(pc.index_in(rows.column("kind"), _KINDS), -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
         minutes, first_open = self._minutes.admit(times, batch.received)
@@ -90,7 +92,7 @@ class Spans:
         edges, gaps = self._link(rows, entities, kinds, durations, times)
         gap_minutes = gaps[:, 2] // MINUTE
         _collect(self._open_gaps, gap_minutes, gap_minutes >= first_open[gaps[:, 0]], gaps[:, [1, 3]].T)
-        return [*self._relations(edges, batch.received), *self._close(batch.received)]
+        return self._relations(edges, batch.received)
 
     def snapshot(self) -> bytes:
         """All state: names, calls, open minutes, and the recent spans that wait for company."""
@@ -155,15 +157,27 @@ class Spans:
         trace = text_keys(rows.column("trace_id"))
         own, parent = text_keys(rows.column("span_id")), text_keys(rows.column("parent_span_id"))
         edges, gaps = np.empty((6 * len(own), 3), np.int64), np.empty((5 * len(own), 4), np.int64)
+        peers = self._peers(rows.column("attributes"), kinds, self._appearing(entities))
         made, measured = warm.loops("traces.joining").link(
-            own ^ trace, np.where(parent == 0, 0, parent ^ trace).astype(np.uint64), entities, kinds, durations, times,
-            self._peers(rows.column("attributes"), kinds), self._keys, self._facts, self._waiting, self._facts_waiting, self._known,
-            edges, gaps,
+            own ^ trace, np.where(parent == 0, 0, parent ^ trace).astype(np.uint64), entities, kinds, durations, times, peers,
+            self._keys, self._facts, self._waiting, self._facts_waiting, self._known, edges, gaps,
         )  # fmt: skip
         return edges[:made], gaps[:measured]
 
-    def _peers(self, attributes: pa.MapArray, kinds: I64) -> I64:
-        """The entity that a client or producer span's attributes name as its peer, 0 for none. An address is not a name."""
+    def _appearing(self, entities: I64) -> dict[str, tuple[int, int]]:
+        """Short names that are heard first in these rows: the row, and the entity's number."""
+        numbers, rows = np.unique(entities, return_index=True)
+        found: dict[str, tuple[int, int]] = {}
+        for row, number in sorted(zip(rows.tolist(), numbers.tolist(), strict=True)):
+            short = re.split("[:/]", self._entities.names[number])[-1]
+            if short not in self._short:
+                self._short[short] = number
+                found[short] = row, number
+        return found
+
+    def _peers(self, attributes: pa.MapArray, kinds: I64, appearing: Mapping[str, tuple[int, int]]) -> I64:
+        """The entity that a client or producer span's attributes name as its peer, 0 for none. An address is not a name, and a short
+        name means an entity from the row on in which that is `appearing`."""
         peers = np.zeros(len(kinds), np.int64)
         edges = attributes.offsets.to_numpy(zero_copy_only=False)
         keys = attributes.keys.slice(edges[0], edges[-1] - edges[0])
@@ -173,20 +187,21 @@ class Spans:
         mine = (kinds[row] == 1) | (kinds[row] == 3)
         hits, row, codes = hits[mine], row[mine], codes[hits[mine]]
         coded = attributes.items.take(pa.array(hits + edges[0])).dictionary_encode()
-        numbers = np.array([self._peer(name) for name in coded.dictionary.to_pylist()], np.int64)
+        names = [_short(text) for text in coded.dictionary.to_pylist()]
+        numbers = np.array([self._peer(name) for name in names], np.int64)
+        place = coded.indices.to_numpy(zero_copy_only=False)
+        found = numbers[place] if len(place) else np.empty(0, np.int64)
+        for i in (i for i, name in enumerate(names) if name in appearing):
+            early = (place == i) & (row < appearing[names[i]][0])
+            if early.any():
+                found[early] = self._entities.number(f"service:{names[i]}")
         for code in reversed(range(len(_PEER_KEYS))):
-            at = codes == code
-            found = numbers[coded.indices.to_numpy(zero_copy_only=False)[at]] if at.any() else np.empty(0, np.int64)
-            peers[row[at][found > 0]] = found[found > 0]
+            at = (codes == code) & (found > 0)
+            peers[row[at]] = found[at]
         return peers
 
     def _peer(self, name: str) -> int:
-        name = re.sub(r":\d+$", "", name)
-        if _ADDRESS.search(name):
-            return 0
-        if ".svc" in name:
-            name = name.partition(".")[0]
-        return self._short.get(name) or self._entities.number(f"service:{name}")
+        return (self._short.get(name) or self._entities.number(f"service:{name}")) if name else 0
 
     def _relations(self, edges: I64, received: int) -> Iterator[Batch]:
         names, found = self._entities.names, []
@@ -219,9 +234,9 @@ class Spans:
             if news:
                 yield batch_of("series", _SOURCE, received, news)
             yield points(_SOURCE, received, np.array(ids, np.uint64), time, np.concatenate(values))
-            if minute // FORGET != self._day:
-                self._day = minute // FORGET
-                self._forget(minute)
+        if opened // FORGET != self._day:
+            self._day = opened // FORGET
+            self._forget(self._day * FORGET)
 
     def _series(self, key: tuple[str, int], time: int) -> list[int] | None:
         """What was told under a key, unless that is so long ago that others may have forgotten it."""
@@ -273,6 +288,14 @@ class Spans:
                 chunk[0] = numbers[chunk[0]]
         for table in (self._keys, self._facts, self._waiting, self._facts_waiting, self._known):
             table[:] = 0  # spans under way hold old numbers: once a day their company is not found
+
+
+def _short(peer: str) -> str:
+    """The name that a peer's attribute gives it; empty for an address."""
+    name = re.sub(r":\d+$", "", peer)
+    if _ADDRESS.search(name):
+        return ""
+    return name.partition(".")[0] if ".svc" in name else name
 
 
 def _collect(opened: dict[int, list[I64]], minutes: I64, keep: np.ndarray[Any, Any], columns: np.ndarray[Any, Any]) -> None:

@@ -34,6 +34,7 @@ class Operation(BaseModel):
     calls_per_min: float
     usual_calls_per_min: float
     error_share: float = Field(description="In the last window.")
+    usual_error_share: float = Field(description="Of all kinds of errors together.")
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -107,7 +108,7 @@ def _operation(row: dict[str, Any]) -> Operation:
         ErrorKind(**{**kind, "first_seen": iso(kind["first_seen"]), "last_seen": _time(kind["last_seen"]), "since": _time(kind["since"])})
         for kind in row["errors"]
     ]
-    plain = {key: row[key] for key in ("entity", "operation", "calls_per_min", "usual_calls_per_min", "error_share")}
+    plain = {key: row[key] for key in ("entity", "operation", "calls_per_min", "usual_calls_per_min", "error_share", "usual_error_share")}
     return Operation(
         **plain,
         **now,
