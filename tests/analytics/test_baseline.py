@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +217,55 @@ def test_streaming_however_cut_restored_and_replayed_is_the_same(seed: int, size
         assert [f"{f.expected:.6g}" for f in replayed] == [row["attributes"]["expected"] for row in fired]
 
 
+def passages(seed: int) -> tuple[list[tuple[int, int, float]], int]:
+    """Points of twelve series of three entities, in order of time, of which many fall silent and come back, one alone or those of an
+    entity together; and how many of them come before the first series is described as a counter."""
+    rng, rows = np.random.default_rng(seed), []
+    off = [sorted(rng.integers(31, 62, 2).tolist()) if rng.random() < 0.5 else [60, 60] for _ in range(12)]
+    off[4:8] = [[31, 60], [31, 46], [32, 48], [32, 60]]
+    for step in range(60):
+        for i in (i for i in range(12) if i == 11 or not off[i][0] <= step < off[i][1]):
+            rows.append(
+                (i + 1, START + step * 10 * SECOND + i, 900.0 if i % 3 == 0 and off[i][0] - 3 <= step else float(rng.normal(100, 2)))
+            )
+    return rows, int(rng.integers(len(rows)))
+
+
+def passed(rows: list[tuple[int, int, float]], at: int, size: int, *, restart: bool) -> tuple[list[dict[str, Any]], bytes]:
+    technique, found = Baseline(), []
+    for i in range(12):
+        technique.process(described(i + 1, entity=f"service:{i // 4}"))
+    for begin in sorted({*range(0, len(rows), size), at}):
+        if begin == at:
+            found += events(technique.process(described(1, kind="counter")))
+        end = min((begin // size + 1) * size, at if begin < at else len(rows), len(rows))
+        ids, times, values = zip(*rows[begin:end], strict=True)
+        found += events(technique.process(metric(ids, times, values, received=rows[-1][1])))
+        if restart:
+            state, technique = technique.snapshot(), Baseline()
+            technique.restore(state)
+    return [row | {"received": None} for row in found], technique.snapshot()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.integers(20, 200), st.booleans())
+def test_silences_forgetting_and_descriptions_are_the_same_however_cut(seed: int, size: int, restart: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ninefold.analytics.metrics.baseline._FORGET", 2)
+        patch.setattr("ninefold.analytics.metrics.baseline._DAY", 2)
+        rows, at = passages(seed)
+        expected, state = passed(rows, at, len(rows), restart=False)
+        assert "missing" in {row["attributes"]["reason"] for row in expected}
+        found, again = passed(rows, at, size, restart=restart)
+        assert found == expected
+        assert again == state
+        told: dict[str, str] = {}
+        for row in expected:
+            if "again" not in row["attributes"]:
+                assert told.get(row["fingerprint"], "resolved") != row["status"], "every alarm begins and ends in turn"
+                told[row["fingerprint"]] = row["status"]
+
+
 def test_the_band_is_bit_equal_however_the_fold_is_cut() -> None:
     values = shapes(5, 400, 1)[:, 0]
     times = START + np.arange(400) * MINUTE
@@ -235,30 +283,15 @@ def test_the_band_is_bit_equal_however_the_fold_is_cut() -> None:
     assert np.isnan(whole[: c.WARM_UP]).all()
 
 
-def fleet(minutes: int, silent: Sequence[int], series: int, since: int) -> list[dict[str, Any]]:
-    """Events of a fleet of which some fall silent; odd series belong to one entity, even ones to another."""
-    technique, found = Baseline(), []
-    rng = np.random.default_rng(1)
-    for i in range(series):
-        found += technique.process(described(i, entity=f"service:{'ab'[i % 2]}"))
-    for minute in range(minutes):
-        ids = [i for i in range(series) if minute < since or i not in silent]
-        at = START + minute * MINUTE
-        if ids:
-            found += technique.process(metric(ids, [at] * len(ids), rng.normal(100, 2, len(ids)), received=at + SECOND))
-    return events(found)
-
-
-def test_silence_is_told_once_an_entity_and_ends_when_it_speaks_again() -> None:
-    found = fleet(120, [1, 3, 5], 10, 60)
-    assert reasons(found) == [("firing", "missing")]
-    assert found[0]["entity"] == "service:b"
-    assert found[0]["title"].endswith("is not reported any more and 2 more series")
-    assert 5 <= (found[0]["time"].value - START) // MINUTE - 60 <= 9
-
-
-def test_a_source_that_stops_altogether_is_not_the_fault_of_its_entities() -> None:
-    assert fleet(120, range(1, 10), 10, 60) == []
+def test_a_series_described_as_another_kind_ends_its_alarm() -> None:
+    technique = Baseline()
+    fired = stream([*noise(40), 900.0, 950.0], technique=technique)
+    ended = events(technique.process(described(1, kind="counter")))
+    assert reasons(fired + ended) == [("firing", "spike"), ("resolved", "spike")]
+    assert ended[0]["fingerprint"] == fired[0]["fingerprint"]
+    assert ended[0]["attributes"]["since"] == fired[0]["attributes"]["since"]
+    assert ended[0]["title"] == "latency of shop is described as another kind of metric and learned anew"
+    assert technique.process(described(1, kind="counter", unit="s")) == []
 
 
 def test_history_that_is_loaded_late_is_not_missing() -> None:

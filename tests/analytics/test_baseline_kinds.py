@@ -62,6 +62,17 @@ def test_a_snapshot_of_the_version_before_is_taken_over() -> None:
         ]
 
 
+def test_a_line_that_stays_flat_for_a_day_is_the_new_normal() -> None:
+    technique = Baseline()
+    found = stream([*noise(300), *[118.0] * 1500], technique=technique)
+    assert reasons(found) == [("firing", "flat-line"), ("resolved", "flat-line")]
+    assert found[1]["title"] == "latency of shop has stood at 118 ms for so long that this is usual now"
+    assert 1440 <= (found[1]["time"].value - START) // MINUTE - 300 <= 1441
+    assert technique._state.cells[0, c.LONGEST] >= 1440
+    more = [events(technique.process(metric([1], [START + (1800 + i) * MINUTE], [118.0]))) for i in range(300)]
+    assert not any(more)
+
+
 def kinds(values: np.ndarray[Any, Any], step: int = MINUTE, since: int = 0, **more: Any) -> list[str]:
     """The reasons of the episodes of a gauge from a point on."""
     times = START + np.arange(len(values)) * step

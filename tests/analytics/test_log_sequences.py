@@ -68,6 +68,19 @@ def test_a_restart_changes_nothing_and_names_may_change() -> None:
     assert again.models == {}
 
 
+def test_after_templates_have_merged_sessions_are_as_usual_and_others_are_still_odd() -> None:
+    model = Sequences()
+    assert play(model, [[USUAL] * 8] * 80) == []
+    merged = np.array([CART, PAID, PACKED, PAID, REFUSED])
+    model.renamed(merged)
+    now = [merged[template].item() for template in USUAL]
+    assert play(model, [[now] * 8] * 40, 80) == []
+    assert [odd.firing for odd in play(model, [[now] * 5 + [[CART, REFUSED, REFUSED]] * 3] * 3, 120)] == [True]
+    twice = Sequences(model.rows, model.state())
+    found = play(twice, [[now] * 8] * 20 + [[now] * 5 + [[CART, PACKED]] * 3] * 3, 123)
+    assert [odd.firing for odd in found] == [False, True], "a line that is missing of those that merged is missed again"
+
+
 def test_a_long_session_is_cut_off_and_open_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Sequences()
     for number in range(sequences.LONGEST + 5):

@@ -270,6 +270,42 @@ def test_a_tenfold_of_all_traffic_is_not_a_surge_of_each_template() -> None:
     assert found == []
 
 
+def test_what_surges_or_vanishes_at_once_is_one_flood_that_ends() -> None:
+    surges, rng = Surges(), np.random.default_rng(5)
+    entities, templates, errors = np.ones(20, np.int64), np.arange(20), np.zeros(20, bool)
+    found = []
+    for minute in range(90):
+        counts = rng.poisson(np.where(templates < 12, 3 if minute < 50 or minute >= 56 else 40, 200))
+        found += [(minute, one) for one in surges.count(minute, entities, templates, counts, errors)]
+    begun = [(minute, one.others) for minute, one in found if one.firing]
+    assert begun == [(50, 9), (50, 0), (50, 0)]
+    assert not surges.going()
+
+
+def test_of_an_open_incident_nothing_is_learned() -> None:
+    rates = []
+    for status in ("opened", "noted"):
+        technique = LogTemplates()
+        play(technique, cut(traffic(25), 500))
+        (before,) = technique.templates(entity="service:db")[0]
+        at, said = START + 25 * MINUTE, {"ninefold.incident": "INC-1"}
+        row = {"id": "i", "time": at, "kind": "incident", "status": status, "entity": "service:db", "attributes": said}
+        technique.process(batch_of("event", "ninefold", at, [row]))
+        play(technique, cut([log(at + i * SECOND, f"slow query {i}", "service:db", 13) for i in range(1200)], 500))
+        (after,) = technique.templates(entity="service:db")[0]
+        rates.append(after["rate_usual"] / before["rate_usual"])
+    assert rates[0] == 1.0
+    assert rates[1] > 1.2
+
+
+def test_a_first_line_dated_far_ahead_silences_no_new_error() -> None:
+    technique = LogTemplates()
+    technique.process(batch_of("log", "test", START, [log(START + 600 * MINUTE, "ready")]))
+    at = START + 20 * MINUTE
+    outputs = technique.process(batch_of("log", "test", at, [log(at, "cannot write to disk", number=17)]))
+    assert [row["title"] for row in rows_of(outputs, "event")] == ["new error in shop: cannot write to disk"]
+
+
 def test_log_rates_are_counted_by_minute_and_severity_with_zeros() -> None:
     rows = [log(START, "a 1"), log(START + 1, "b", number=17), log(START + MINUTE, "a 2"), log(START + 4 * MINUTE, "end")]
     outputs = play(LogTemplates(), cut(rows, 2))
@@ -286,7 +322,9 @@ def test_log_rates_are_counted_by_minute_and_severity_with_zeros() -> None:
 @settings(max_examples=6, deadline=None)
 @given(st.integers(10, 900), st.integers(0, 3))
 def test_outputs_do_not_depend_on_how_batches_are_cut_or_on_a_restart(size: int, restart: int) -> None:
-    rows = traffic(45) + orders(45)
+    rows = traffic(45) + orders(45)  # and beyond them two days' ends, at which what is silent is forgotten
+    rows += [log(START + m * MINUTE, f"night {m}", "service:night", 17) for m in (3, 1500, 1501, 3000)]
+    rows += [log(START + m * MINUTE, f"order {m} placed in 7 ms") for m in range(2900, 3010)]
     rows.sort(key=lambda row: row["time"])  # type: ignore[arg-type, return-value]
     whole = play(LogTemplates(), cut(rows, len(rows)))
     technique, outputs = LogTemplates(), []

@@ -133,13 +133,18 @@ def test_an_open_incident_is_not_learned(fresh: Callable[[], Together]) -> None:
     technique, rows = fresh(), points(machine(400), descriptions())
     play(technique, rows[:800])
     known = technique.behaviour(HOST)
-    event = {"kind": "incident", "entity": HOST, "status": "opened", "time": rows[800][1], "id": "1"}
+    said = {"ninefold.incident": "INC-1"}
+    event = {"kind": "incident", "entity": HOST, "status": "opened", "time": rows[800][1], "id": "1", "attributes": said}
     technique.process(batch_of("event", "ninefold", rows[800][1], [event]))
-    play(technique, rows[800:])
+    play(technique, rows[800:1200])
     later = technique.behaviour(HOST)
+    play(technique, rows[1200:])
+    at_last = technique.behaviour(HOST)
     assert known is not None
     assert later is not None
+    assert at_last is not None
     assert later["learned_minutes"] - known["learned_minutes"] <= 1
+    assert at_last["learned_minutes"] > later["learned_minutes"] + 50, "an incident that nobody ends is learned of after two hours"
 
 
 @pytest.mark.parametrize(("source", "status"), [("webhook", "opened"), ("ninefold", "verdict")])

@@ -29,6 +29,7 @@ _OURS = frozenset(("anomaly", "verdict", "incident"))
 """Only Ninefold itself is believed of these."""
 _WINDOWS = frozenset(("change", "deployment", "maintenance", "holiday"))
 _KINDS = pa.array(sorted(_OURS | _WINDOWS))
+_GLOB = frozenset("*?[")
 _CALLED_OFF = frozenset(("cancelled", "canceled", "closed", "completed", "ended", "rejected", "resolved"))
 
 
@@ -102,10 +103,12 @@ class Holds:
 
     def covers(self, entities: Sequence[str]) -> Mask:
         """Which of these entities are held now, shape (n,)."""
-        globs = {hold.target for hold in self.active if hold.scope == "entity"}
-        if not globs:
+        names = {hold.target for hold in self.active if hold.scope == "entity"}
+        if not names:
             return np.zeros(len(entities), bool)
-        return np.fromiter((any(fits(entity, glob) for glob in globs) for entity in entities), bool, len(entities))
+        globs = [name for name in names if set(name) & _GLOB]
+        held = (entity in names or any(fnmatchcase(entity, glob) for glob in globs) for entity in entities)
+        return np.fromiter(held, bool, len(entities))
 
     def _told(self, row: Row) -> bool:
         """What Ninefold says of its incidents, of people's verdicts, and of the ends of anomalies."""

@@ -39,7 +39,7 @@ def surge(
     return anomaly(
         NAME, {"entity": entity, "template": template, "reason": "surge"}, entity=entity, time=minute * MINUTE,
         since=found.since * MINUTE, firing=True,
-        title=f"{short(entity)} logs {number(found.found)} a minute, usually {usual}: {text[:_TITLE]}",
+        title=f"{short(entity)} logs {number(found.found)} a minute, usually {usual}: {text[:_TITLE]}{_others(found)}",
         body=f"{example}\n{why}".strip(), severity="high" if level >= ERROR and found.score >= 10 else "warning",
         attributes={"text": text, "value": number(found.found), "expected": usual, "score": f"{found.score:.3g}", "why": why},
     )  # fmt: skip
@@ -50,9 +50,13 @@ def vanished(entity: str, template: str, text: str, found: Surge, *, minute: int
     usual = number(found.expected)
     return anomaly(
         NAME, {"entity": entity, "template": template, "reason": "vanished"}, entity=entity, time=minute * MINUTE,
-        since=found.since * MINUTE, firing=True, title=f"{short(entity)} no longer logs: {text[:_TITLE]}", body=example,
+        since=found.since * MINUTE, firing=True, title=f"{short(entity)} no longer logs: {text[:_TITLE]}{_others(found)}", body=example,
         attributes={"text": text, "value": "0", "expected": usual, "score": f"{found.score:.3g}"},
     )  # fmt: skip
+
+
+def _others(found: Surge) -> str:
+    return f", and {found.others} other templates with it" if found.others else ""
 
 
 _OVER = {

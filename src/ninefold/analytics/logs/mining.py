@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from ninefold.analytics import keeping
 from ninefold.analytics.findings import described, points
+from ninefold.analytics.holds import Holds
 from ninefold.analytics.logs import log_findings, log_view
 from ninefold.analytics.logs.keys import pattern_keys, text_keys
 from ninefold.analytics.logs.known import ERROR, U64, Fresh, Known
@@ -39,7 +40,7 @@ SESSIONS = pa.array(
 )  # fmt: skip
 """Attributes that say to which session a line without a trace id belongs, the first that is there."""
 _SOURCE = "ninefold.logs"
-_VERSION = 2
+_VERSION = 3
 _CLASSES = ("unspecified", "debug", "info", "warning", "error")
 _NEWS_A_MINUTE = 3
 _NEWS_OVER = 5
@@ -51,7 +52,7 @@ class LogTemplates:
     """The technique over logs. It looks at metrics only for their clock, so that a quiet stream's last minute is closed too."""
 
     name: ClassVar[str] = log_findings.NAME
-    signals: ClassVar[frozenset[str]] = frozenset({"log", "metric"})
+    signals: ClassVar[frozenset[str]] = frozenset({"log", "metric", "event"})
 
     def __init__(self) -> None:
         self._reset()
@@ -64,6 +65,7 @@ class LogTemplates:
         self._open: dict[int, list[I64]] = defaultdict(list)
         self._open_sessions: dict[int, list[I64]] = defaultdict(list)
         self._surges, self._profiles, self._sequences = Surges(), Profiles(), Sequences()
+        self._holds = Holds()
         self._rated: dict[tuple[int, int], int] = {}
         self._heard: dict[int, int] = {}
         self._news: dict[int, int] = {}
@@ -75,12 +77,15 @@ class LogTemplates:
         """Learn from lines; returns events of new errors, and series and findings of the minutes that are over."""
         if batch.rows.num_rows == 0:
             return []
+        if batch.signal == "event":
+            self._holds.hear(batch)
+            return []
+        self._holds.due(batch.received)
         if batch.signal != "log":
             self._minutes.watch(batch)
             return list(self._close(batch.received, self._minutes.open()))
         rows, times = batch.rows, times_of(batch)
-        self._first = self._first or int(times[0])
-        entities = self._entities.encode(rows.column("entity"))
+        self._first = self._first or min(int(times[0]), batch.received)
         severities = rows.column("severity_number").to_numpy(zero_copy_only=False).astype(np.int64)
         keys = rows.column("pattern").to_numpy(zero_copy_only=False)
         if not keys.all():
@@ -92,8 +97,9 @@ class LogTemplates:
             outputs += self._close(batch.received, int(first_open[begin]))
             part = slice(begin, end)
             piece = rows.slice(begin, end - begin) if len(edges) > 2 else rows
-            keep = (minutes[part] >= first_open[begin]) & (entities[part] > 0)
-            outputs += self._take(piece, keep, minutes[part], entities[part], keys[part], severities[part], times[part], batch.received)
+            entities = self._entities.encode(piece.column("entity"))  # only now: names may have been forgotten with the minute before
+            keep = (minutes[part] >= first_open[begin]) & (entities > 0)
+            outputs += self._take(piece, keep, minutes[part], entities, keys[part], severities[part], times[part], batch.received)
         return [*outputs, *self._close(batch.received, self._minutes.open())]
 
     def _take(
@@ -101,7 +107,7 @@ class LogTemplates:
     ) -> list[Batch]:
         """Learn from lines between which no minute ends, and count those of minutes that are open."""
         templates, fresh = self._known.learn(keys, rows.column("body"), times, severities)
-        events = [event for one in fresh for event in self._new(one, int(entities[one.row]), int(times[one.row]))]
+        events = [event for one in fresh for event in self._new(one, int(entities[one.row]), min(int(times[one.row]), received))]
         ordinals = np.arange(self._lines, self._lines + len(times))
         self._lines += len(times)
         if keep.any():
@@ -136,6 +142,7 @@ class LogTemplates:
             "news_at": [[*key, count] for key, count in self._news_at.items()],
             "told": [[*key, *value] for key, value in self._told.items()], "why": [[*key, lifts] for key, lifts in self._why.items()],
             "usual": usual, "models": self._sequences.state(),
+            "holds": self._holds.state(), "holds clock": self._holds.now,
         }  # fmt: skip
         batches = samples.combine_chunks().to_batches() if samples is not None and samples.num_rows else []
         return keeping.pack(
@@ -163,6 +170,7 @@ class LogTemplates:
         self._news_at = {(entity, minute): count for entity, minute, count in texts["news_at"]}
         self._told = {(entity, template, reason): (identity, since) for entity, template, reason, identity, since in texts["told"]}
         self._why = {(entity, template): [Lift(*lift) for lift in lifts] for entity, template, lifts in texts["why"]}
+        self._holds = Holds(texts["holds"], texts["holds clock"])
         self._surges = Surges(arrays["pairs"], arrays["moments"], arrays["by_entity"])
         self._sequences = Sequences(arrays["waiting"], texts["models"])
         samples = arrays["samples"].tobytes()
@@ -203,6 +211,7 @@ class LogTemplates:
 
     def _close(self, received: int, opened: int) -> Iterator[Batch]:
         """Series and events of every minute before `opened`, oldest first."""
+        held = set(np.flatnonzero(self._holds.covers(self._entities.names)).tolist()) if self._holds.active else set()
         for minute in sorted(m for m in self._open if m < opened):
             entities, templates, levels, counts = _summed(np.concatenate(self._open.pop(minute), axis=1))
             yield from self._rates(minute, entities, levels, counts, received)
@@ -214,11 +223,11 @@ class LogTemplates:
                 self._profiles.renamed(roots)
             pairs = _summed(np.stack((entities, roots[templates], np.zeros_like(levels), counts)))
             wrong = self._known.seen[:, 3] >= ERROR
-            found = self._surges.count(minute, pairs[0], pairs[1], pairs[3], wrong)
+            found = self._surges.count(minute, pairs[0], pairs[1], pairs[3], wrong, held)
             events = self._surging(minute, found, roots) + self._stale(minute, set(pairs[1].tolist()))
             sessions = np.concatenate(self._open_sessions.pop(minute), axis=1)
             sessions[2] = roots[sessions[2]]
-            for odd in self._sequences.close(minute, sessions):
+            for odd in self._sequences.close(minute, sessions, held):
                 events.append(log_findings.odd(self._entities.names[odd.entity], odd, self._known.text, minute=minute))
             if minute // FORGET != self._day:
                 self._day = minute // FORGET

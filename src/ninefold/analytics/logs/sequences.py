@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import exp, log10, sqrt
 from typing import Any, NamedTuple
 
@@ -39,6 +39,8 @@ _UNLIKELY, _RARELY = 0.005, 0.001
 _EDGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 17, 25, 41, 81, 161)
 _END = -1
 _FULL = 10_000.0
+_YOUNG = 50.0
+"""Sessions after which a template that others have merged into is judged again: how often those came together was never counted."""
 _MIX = 0x9E3779B97F4A7C1
 
 
@@ -74,19 +76,20 @@ class Model:
         self.counts: dict[int, list[float]] = {}
         self.pairs: dict[tuple[int, int], float] = {}
         self.shapes: dict[int, float] = {}
+        self.young: dict[int, float] = {}
         self.since = self.until = self.heard = 0
 
     def score(self, counts: Mapping[int, int], pairs: Sequence[tuple[int, int]]) -> tuple[float, tuple[Part, ...]]:
         """How odd a session is, and the reasons, the strongest first."""
         parts = []
-        for template in self.counts.keys() | counts.keys():
+        for template in (self.counts.keys() | counts.keys()) - self.young.keys():
             seen, found = self.counts.get(template), counts.get(template, 0)
             bucket = bisect_right(_EDGES, found) - 1
             fewer = min(sum(seen[bucket:]), sum(seen[: bucket + 1])) if seen else 0.0
             surprise = log10((self.n + 1.0) / (fewer + 0.5)) - 1.0
             if surprise > 0:
                 parts.append(Part(template, None, found, _EDGES[seen.index(max(seen))] if seen else 0, surprise))
-        for pair in pairs:
+        for pair in (pair for pair in pairs if pair[0] not in self.young and pair[1] not in self.young):
             surprise = 0.5 * (log10((self.n + 1.0) / (self.pairs.get(pair, 0.0) + 0.5)) - 1.0)
             if surprise > 0:
                 parts.append(Part(pair[1], pair[0], 1, 0, surprise))
@@ -104,6 +107,8 @@ class Model:
             self.pairs[pair] = self.pairs.get(pair, 0.0) + times
         self.shapes[shape] = self.shapes.get(shape, 0.0) + times
         self.n += times
+        if self.young:
+            self._grow_up(times)
         if self.n > _FULL:
             self._fade()
         for table, limit in ((self.pairs, PAIRS), (self.shapes, SHAPES)):
@@ -113,33 +118,46 @@ class Model:
             seldom = sorted(self.counts, key=lambda template: (self.n - self.counts[template][0], template))
             for template in seldom[: TEMPLATES // 2]:
                 del self.counts[template]
+                self.young.pop(template, None)
 
     def renamed(self, places: I64) -> None:
         """Take over that templates have merged or been forgotten: `places` by number, -1 for what is gone."""
         counts: dict[int, list[float]] = {}
+        young = {int(places[template]): left for template, left in self.young.items() if places[template] >= 0}
         for template, seen in self.counts.items():
             place = int(places[template])
-            if place >= 0:
-                counts[place] = [max(both) for both in zip(counts[place], seen, strict=True)] if place in counts else seen
+            if place in counts:
+                counts[place], young[place] = [0.0] * len(_EDGES), _YOUNG
+            elif place >= 0:
+                counts[place] = seen
         pairs: dict[tuple[int, int], float] = {}
         for (a, b), times in self.pairs.items():
             one, other = (int(places[t]) if t != _END else _END for t in (a, b))
             if (one >= 0 or a == _END) and (other >= 0 or b == _END):
                 pairs[one, other] = pairs.get((one, other), 0.0) + times
-        self.counts, self.pairs = counts, pairs
+        self.counts, self.pairs, self.young = counts, pairs, young
+
+    def _grow_up(self, times: float) -> None:
+        """What has been learned anew for long enough counts as if it had been learned all the time."""
+        for template in list(self.young):
+            self.young[template] -= times
+            if self.young[template] <= 0:
+                del self.young[template]
+                share = self.n / sum(self.counts[template])
+                self.counts[template] = [value * share for value in self.counts[template]]
 
     def state(self) -> list[Any]:
         """All of it as plain data."""
         pairs = [[a, b, times] for (a, b), times in self.pairs.items()]
         numbers = [self.n, self.odd, self.judged, self.since, self.until, self.heard]
-        return [numbers, list(self.counts.items()), pairs, list(self.shapes.items())]
+        return [numbers, list(self.counts.items()), pairs, list(self.shapes.items()), list(self.young.items())]
 
     @classmethod
     def of(cls, state: Sequence[Any]) -> Model:
         """The model that had this state."""
         model = cls()
-        (model.n, model.odd, model.judged, model.since, model.until, model.heard), counts, pairs, shapes = state
-        model.counts, model.shapes = dict(counts), dict(shapes)
+        (model.n, model.odd, model.judged, model.since, model.until, model.heard), counts, pairs, shapes, young = state
+        model.counts, model.shapes, model.young = dict(counts), dict(shapes), dict(young)
         model.pairs = {(a, b): times for a, b, times in pairs}
         return model
 
@@ -161,16 +179,17 @@ class Sequences:
         """The models as plain data."""
         return [[entity, window, model.state()] for (entity, window), model in self.models.items()]
 
-    def close(self, minute: int, rows: I64) -> list[Odd]:
-        """Take in the lines of a minute (columns as in `rows`, session 0: none, templates as roots) and judge what is finished."""
+    def close(self, minute: int, rows: I64, held: Collection[int] = ()) -> list[Odd]:
+        """Take in the lines of a minute (columns as in `rows`, session 0: none, templates as roots) and judge what is finished; of
+        entities that are held nothing is learned."""
         entities, sessions, templates = rows[:3]
         free = sessions == 0
         windows = np.unique(entities[free] << 32 | templates[free])
         self.rows = np.concatenate((self.rows, rows[:, ~free]), axis=1)
-        result = self._judge(minute, True, _grouped(windows >> 32, windows & 0xFFFFFFFF))
+        result = self._judge(minute, True, _grouped(windows >> 32, windows & 0xFFFFFFFF), held)
         done = self._finished(minute)
         if not done.shape[1]:
-            return result + self._judge(minute, False, [])
+            return result + self._judge(minute, False, [], held)
         order = np.lexsort((done[3], done[1], done[0]))
         entities, sessions, templates = done[:3, order]
         begins = np.flatnonzero(np.r_[True, (entities[1:] != entities[:-1]) | (sessions[1:] != sessions[:-1])]).tolist()
@@ -178,7 +197,7 @@ class Sequences:
             (int(entities[begin]), templates[begin : min(end, begin + EVENTS)].tolist())
             for begin, end in zip(begins, [*begins[1:], len(entities)], strict=True)
         ]
-        return result + self._judge(minute, False, found)
+        return result + self._judge(minute, False, found, held)
 
     def renamed(self, places: I64) -> None:
         """Take over new numbers of templates (merged or forgotten)."""
@@ -217,7 +236,7 @@ class Sequences:
         self.rows = self.rows[:, ~over[inverse]]
         return done
 
-    def _judge(self, minute: int, window: bool, found: Sequence[tuple[int, list[int]]]) -> list[Odd]:
+    def _judge(self, minute: int, window: bool, found: Sequence[tuple[int, list[int]]], held: Collection[int]) -> list[Odd]:
         """Judge and learn finished sessions; begin and end episodes."""
         by_entity: dict[int, dict[int, tuple[list[int], int]]] = {}
         for entity, templates in found:
@@ -230,7 +249,7 @@ class Sequences:
             if model is None:
                 model = self.models[entity, window] = Model()
             model.heard = minute
-            result += self._entity(minute, entity, window, model, shapes)
+            result += self._entity(minute, entity, window, model, shapes, held=entity in held)
         for (entity, kind), model in self.models.items():
             if kind == window and model.since and minute - model.until >= QUIET:
                 result.append(Odd(entity, window, False, 0, 0, 0.0, model.since, ()))
@@ -242,7 +261,9 @@ class Sequences:
         return result
 
     @staticmethod
-    def _entity(minute: int, entity: int, window: bool, model: Model, shapes: Mapping[int, tuple[list[int], int]]) -> list[Odd]:
+    def _entity(
+        minute: int, entity: int, window: bool, model: Model, shapes: Mapping[int, tuple[list[int], int]], *, held: bool
+    ) -> list[Odd]:
         finished = sum(times for _, times in shapes.values())
         odd, worst, reasons = 0, 0.0, tuple[Part, ...]()
         for i, (form, (templates, times)) in enumerate(shapes.items()):
@@ -257,11 +278,13 @@ class Sequences:
                         worst, reasons = score, parts
                     if not (model.since and minute - model.since >= ADAPT):
                         continue
-            model.learn(counts, pairs, form, times)
+            if not held:
+                model.learn(counts, pairs, form, times)
         if model.n < LEARNED[window]:
             return []
         expected = finished * max(_RARELY, model.odd / max(model.judged, 1.0))
-        model.odd, model.judged = model.odd + odd, model.judged + finished
+        if not held:
+            model.odd, model.judged = model.odd + odd, model.judged + finished
         if model.judged > _FULL:
             model.odd, model.judged = model.odd / 2, model.judged / 2
         if not odd or _at_least(odd, expected) > _UNLIKELY:

@@ -11,6 +11,8 @@ out of the question at the share of minutes in which it was seen, and twice as l
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +51,8 @@ class Surge(NamedTuple):
     score: float
     since: int
     vanished: bool = False
+    others: int = 0
+    """How many more of the entity began with it and are not told of one by one."""
 
 
 class Surges:
@@ -63,13 +67,16 @@ class Surges:
     def _index(self) -> None:
         self._rows = {(entity, template): row for row, (entity, template) in enumerate(self.pairs[:, :2].tolist())}
 
-    def count(self, minute: int, entities: I64, templates: I64, counts: I64, errors: np.ndarray[Any, Any]) -> list[Surge]:
+    def count(
+        self, minute: int, entities: I64, templates: I64, counts: I64, errors: np.ndarray[Any, Any], held: Collection[int] = ()
+    ) -> list[Surge]:
         """Judge and learn the counts of one minute.
 
         Args:
             minute: its number since the epoch; minutes come in order.
             entities, templates, counts: one row a pair, each pair once, entities above 0.
             errors: by template number, whether its lines are errors.
+            held: entities of which nothing is learned.
         """
         rows = self._find(entities, templates)
         size = max(int(entities.max(initial=0)) + 1, len(self.entities))
@@ -91,15 +98,17 @@ class Surges:
             score[likely] = _tail(found[likely], np.maximum(expected[likely], 0.1), spread[likely])
         surging = score >= np.where(wrong, _SURE_OF_ERRORS, _SURE)
         result = self._begin(minute, np.flatnonzero(surging), found, expected, score) + self._end(minute, surging, found, expected)
-        result += self._absent(minute, found, others >= np.maximum(0.5 * usual, 1.0))
+        learns = ~np.isin(np.arange(size), list(held))
+        result += self._absent(minute, found, others >= np.maximum(0.5 * usual, 1.0), learns[entity])
         learned = np.where(n >= LEARNED, np.minimum(found, expected + 3.0 * np.sqrt(spread)), found)
-        weight = np.where(active, np.maximum(1.0 / (n + 1.0), _SLOWEST), 0.0)
+        learning = active & learns[entity]
+        weight = np.where(learning, np.maximum(1.0 / (n + 1.0), _SLOWEST), 0.0)
         self.moments[:, 2] = (1.0 - weight) * (variance + weight * (learned - mean) ** 2)
         self.moments[:, 1] += weight * (learned - mean)
-        self.moments[:, N] += active
+        self.moments[:, N] += learning
         self.moments[active, NOW] = found[active]
         self.pairs[rows, LAST] = minute
-        seen = total > 0
+        seen = (total > 0) & learns
         self.entities[seen, 0] += 1
         self.entities[seen, 1] += (total[seen] - self.entities[seen, 1]) * np.maximum(1.0 / self.entities[seen, 0], _SLOWEST)
         self._forget()
@@ -171,18 +180,28 @@ class Surges:
         return rows
 
     def _begin(self, minute: int, rows: I64, found: F64, expected: F64, score: F64) -> list[Surge]:
-        """New surges, at most a few an entity at once: a restart makes many, and says the same with three."""
+        """New surges, at most a few an entity at once: a restart makes many, and says the same with three. Those that begin together,
+        or right after, are one flood."""
+        self.pairs[rows, UNTIL] = minute
+        rows = rows[self.pairs[rows, SINCE] == 0]
+        flood = self.pairs[(self.pairs[:, SINCE] > 0) & (minute - self.pairs[:, SINCE] < _QUIET), ENTITY]
+        self.pairs[rows, SINCE] = minute
+        return self._told(rows[np.argsort(-score[rows], kind="stable")], Counter(flood.tolist()), found, expected, score)
+
+    def _told(self, rows: I64, before: Mapping[int, int], found: F64, expected: F64, score: F64, *, vanished: bool = False) -> list[Surge]:
+        """The first few of an entity's rows that begin now, the first with how many others there are; `before` them so many had begun."""
         result: list[Surge] = []
+        here = Counter(self.pairs[rows, ENTITY].tolist())
         told: dict[int, int] = {}
-        for row in rows[np.argsort(-score[rows], kind="stable")].tolist():
-            entity, template, _, since = self.pairs[row, : SINCE + 1].tolist()
-            self.pairs[row, UNTIL] = minute
-            if since:
-                continue
+        for row in rows.tolist():
+            entity, template = self.pairs[row, :2].tolist()
+            since = int(self.pairs[row, GONE if vanished else SINCE])
+            room = max(_AT_ONCE - before.get(entity, 0), 0)
             told[entity] = told.get(entity, 0) + 1
-            if told[entity] <= _AT_ONCE:
-                self.pairs[row, 3] = minute
-                result.append(Surge(entity, template, True, float(found[row]), float(expected[row]), float(score[row]), minute))
+            if told[entity] <= room:
+                others = max(here[entity] - room, 0) if told[entity] == 1 else 0
+                numbers = (float(found[row]), float(expected[row]), float(score[row]))
+                result.append(Surge(entity, template, True, *numbers, since, vanished=vanished, others=others))
         return result
 
     def _end(self, minute: int, surging: np.ndarray[Any, Any], found: F64, expected: F64) -> list[Surge]:
@@ -194,8 +213,9 @@ class Surges:
             self.pairs[row, 3] = 0
         return result
 
-    def _absent(self, minute: int, found: F64, usual: np.ndarray[Any, Any]) -> list[Surge]:
-        """Templates that have just vanished, and those that are back; `usual` says whose entity logs as it does."""
+    def _absent(self, minute: int, found: F64, usual: np.ndarray[Any, Any], learns: np.ndarray[Any, Any]) -> list[Surge]:
+        """Templates that have just vanished, and those that are back; `usual` says whose entity logs as it does, `learns` of whose
+        silence something is learned."""
         pairs, n = self.pairs, self.moments[:, N]
         here = found > 0
         result = []
@@ -209,21 +229,13 @@ class Surges:
         pairs[given_up, SEEN] = 0
         pairs[here, SEEN] += 1
         pairs[here | given_up, GONE] = pairs[here | given_up, ABSENT] = 0
-        pairs[:, ABSENT] += ~here & usual
+        pairs[:, ABSENT] += ~here & usual & learns
         share = np.minimum((pairs[:, SEEN] + 0.5) / np.maximum(n - pairs[:, ABSENT] + 1.0, pairs[:, SEEN] + 1.0), 1.0)
         long = (pairs[:, ABSENT] >= _ABSENT) & (pairs[:, ABSENT] > 2 * pairs[:, LONGEST]) & (pairs[:, SEEN] >= _REGULAR)
         rows = np.flatnonzero(long & usual & (pairs[:, GONE] == 0) & (-np.log10(1.0 - share) * pairs[:, ABSENT] >= _IMPOSSIBLE))
-        told: dict[int, int] = {}
-        for row in rows[np.argsort(-self.moments[rows, MEAN], kind="stable")].tolist():
-            entity, template = pairs[row, :2].tolist()
-            pairs[row, GONE] = minute - int(pairs[row, ABSENT]) + 1
-            told[entity] = told.get(entity, 0) + 1
-            if told[entity] <= _AT_ONCE:
-                score = float(-np.log10(1.0 - share[row]) * pairs[row, ABSENT])
-                result.append(
-                    Surge(entity, template, True, 0.0, float(self.moments[row, MEAN]), score, int(pairs[row, GONE]), vanished=True)
-                )
-        return result
+        pairs[rows, GONE] = minute - pairs[rows, ABSENT] + 1
+        score, means = -np.log10(1.0 - share) * pairs[:, ABSENT], self.moments[:, MEAN]
+        return result + self._told(rows[np.argsort(-means[rows], kind="stable")], {}, np.zeros(len(pairs)), means, score, vanished=True)
 
     def _forget(self) -> None:
         if len(self.pairs) > LIMIT:

@@ -11,8 +11,9 @@ points a series has a cautious band that narrows as it learns. A series that kee
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from ninefold.analytics.findings import anomaly
 from ninefold.analytics.metrics import cells as c
 from ninefold.analytics.metrics.describing import F64, I64, About, describe, deviating, kind_of, label_of, prepare, severity, unit_of
 from ninefold.analytics.metrics.ranking import Standing, strangest
+from ninefold.analytics.metrics.silences import Silence, Silences
 from ninefold.analytics.metrics.steering import Steering
 from ninefold.analytics.metrics.texts import Texts
 from ninefold.ground.clock import MINUTE
@@ -39,6 +41,8 @@ _GROWTH, _BLOCK = 16384, 8192
 """The tables double until they grow by so many series at a time; so many are written in one part of a snapshot (4 MB)."""
 
 
+_UNHEARD = "has not been reported for days and is not expected any more"
+_ANEW = "is described as another kind of metric and learned anew"
 _SOURCE, _ENTITY = About._fields.index("source"), About._fields.index("entity")
 
 
@@ -80,7 +84,7 @@ class Baseline:
         self._ids = np.zeros(room, np.uint64)
         self._about = np.zeros((room, len(About._fields)), np.int32)
         self._texts = Texts()
-        self._announced: set[int] = set()
+        self._silences = Silences()
         self._steered_by(Steering())
         self._rehash()
 
@@ -100,20 +104,28 @@ class Baseline:
             self._steer(slice(0, self._used))
         if batch.signal == "event":
             return []
-        if batch.signal == "series":
-            self._describe(batch)
-            return []
-        ids, day = batch.rows.column("series").to_numpy(zero_copy_only=False), self._clock[0] // _DAY
-        values, numbers = self._fold(
-            self._slots(ids, batch.source),
-            batch.rows.column("time").cast(pa.int64()).to_numpy(zero_copy_only=False),
-            batch.rows.column("value").to_numpy(zero_copy_only=False),
-            batch.received,
-        )
-        rows = self._events(values, numbers)
-        if self._clock[0] // _DAY != day:
-            rows += self._forget()
+        rows = self._describe(batch) if batch.signal == "series" else self._learn(batch)
         return [batch_of("event", f"ninefold.{self.name}", batch.received, rows)] if rows else []
+
+    def _learn(self, batch: Batch) -> list[dict[str, Any]]:
+        ids, values = (batch.rows.column(name).to_numpy(zero_copy_only=False) for name in ("series", "value"))
+        times = batch.rows.column("time").cast(pa.int64()).to_numpy(zero_copy_only=False)
+        rows: list[dict[str, Any]] = []
+        for some in self._days(times, batch.received):
+            day = self._clock[0] // _DAY
+            rows += self._fold(self._slots(ids[some], batch.source), times[some], values[some], batch.received)
+            if self._clock[0] // _DAY != day:
+                rows += self._forget()
+        return rows
+
+    def _days(self, times: I64, received: int) -> list[slice]:
+        """The points in pieces, each up to and with the one that begins a day of the fold's clock: what is forgotten then does not
+        depend on how batches are cut."""
+        minutes, day = np.minimum(times, received) // MINUTE, self._clock[0] // _DAY
+        if not len(times) or minutes.max() // _DAY <= day:
+            return [slice(None)]
+        ends = np.flatnonzero(np.diff(np.maximum.accumulate(minutes // _DAY).clip(day), prepend=day)) + 1
+        return [slice(a, b) for a, b in pairwise((0, *ends.tolist(), len(times))) if a < b]
 
     def interesting(self, limit: int, entity: str = "") -> list[tuple[About, int, Standing]]:
         """The series that behave most unusually now, the strangest first, each with its id; those of one entity when it is given."""
@@ -160,7 +172,7 @@ class Baseline:
 
     def parts(self) -> Iterator[bytes]:
         """All state, 4 MB at a time; nothing may be processed before the last part was taken."""
-        head = {"series": self._used, "announced": sorted(self._announced), "steering": self.steering.state()}
+        head = {"series": self._used, "silences": self._silences.state(), "steering": self.steering.state()}
         weekly = self._state.cells[: self._used, c.WEEK] > 0
         yield keeping.pack(self.name, _VERSION, head, clock=np.array([*self._clock[:2], np.count_nonzero(weekly), 0, 0]))
         for first in range(0, self._used, _BLOCK):
@@ -186,7 +198,7 @@ class Baseline:
             if not number:
                 used = texts["series"]
                 self._reset(max(1024, used + min(used, _GROWTH)))
-                self._clock, self._announced = np.resize(np.append(arrays["clock"], [0, 0, 0]), c.CLOCK), set(texts["announced"])
+                self._clock, self._silences = np.resize(arrays["clock"], c.CLOCK), Silences(texts.get("silences", ()))
                 self._steered_by(Steering(texts.get("steering")))
                 self._weeks = c.weeks(int(self._clock[2]))
                 continue
@@ -211,12 +223,8 @@ class Baseline:
         gone = self._clock[1] - self._state.times[:used, c.TICK] > patience
         if not gone.any():
             return []
-        firing = cells[:used, c.FIRING]
-        told = (firing != 0) & (firing != c.MISSING)
-        told[list(self._announced)] = True
-        rows = [self._over(slot) for slot in np.flatnonzero(gone & told).tolist()]
-        place = np.cumsum(~gone) - 1
-        self._announced = {int(place[slot]) for slot in self._announced if not gone[slot]}
+        rows = [row for slot in np.flatnonzero(gone & (cells[:used, c.FIRING] != 0)).tolist() for row in self._over(slot, _UNHEARD)]
+        self._silences.move(np.cumsum(~gone) - 1)
         self._close_up(np.flatnonzero(~gone))
         return rows
 
@@ -246,31 +254,34 @@ class Baseline:
         about = About(*(self._texts[number] for number in self._about[slot].tolist()))
         return about if about.label else about._replace(label=f"series {self._ids[slot]}")
 
-    def _over(self, slot: int) -> dict[str, Any]:
-        """The end of an episode of a series that will not be heard of again."""
-        cells, about = self._state.cells[slot], self._of(slot)
-        value = np.array([np.nan, cells[c.LEVEL], np.nan, np.nan, cells[c.PEAK]])
-        reason, since = int(cells[c.FIRING]), int(self._state.times[slot, c.SINCE])
+    def _over(self, slot: int, why: str) -> list[dict[str, Any]]:
+        """The end of the episode of a series of which nothing more will be heard, if it was told; `why` ends the sentence."""
+        silence, reason = self._silences.heard(slot), int(self._state.cells[slot, c.FIRING])
+        if reason == c.MISSING and silence is None:
+            return []
+        about, since = (silence.about, silence.since) if silence else (self._of(slot), int(self._state.times[slot, c.SINCE]))
+        level, peak = self._state.cells[slot, [c.LEVEL, c.PEAK]].tolist()
+        value = np.array([np.nan, silence.level if silence else level, np.nan, np.nan, peak])
         found = [-1, slot, reason, c.RESOLVED, int(self._clock[0]) * MINUTE, since, 0, 0]
         entity = about.entity.partition(":")[2]
         what = f"{about.label} of {entity}" if entity else about.label
-        return self._event(value, found) | {"title": f"{what} has not been reported for days and is not expected any more"}
+        return [self._event(value, found, silence) | {"title": f"{what} {why}"}]
 
-    def _fold(self, slots: np.ndarray[Any, Any], times: I64, points: F64, received: int) -> tuple[F64, I64]:
+    def _fold(self, slots: np.ndarray[Any, Any], times: I64, points: F64, received: int) -> list[dict[str, Any]]:
         room = 2 * (len(slots) + self._used)
         values, numbers = np.empty((room, 5)), np.empty((room, c.INTEGERS), np.int64)
-        band = np.empty((len(slots), c.BAND))
-        found = done = 0
+        band, rows, done = np.empty((len(slots), c.BAND)), [], 0
         while done < len(slots):
             rest = slice(done, None)
-            found += warm.loops("metrics.kernel").fold(
+            found = warm.loops("metrics.kernel").fold(
                 self._state, self._weeks, self._clock, self._used, self._settings, slots[rest], times[rest], points[rest], received,
-                band[rest], values[found:], numbers[found:],
+                band[rest], values, numbers,
             )  # fmt: skip
             done += int(self._clock[4])
-            if done < len(slots):
+            rows += self._events(values[:found], numbers[:found])
+            if done < len(slots) and not (found and _silent(numbers[found - 1])):
                 self._widen()
-        return values[:found], numbers[:found]
+        return rows
 
     def _widen(self) -> None:
         """Make room for twice as many weekly profiles, within what the settings allow."""
@@ -312,12 +323,14 @@ class Baseline:
         if self._used:
             warm.loops("tables").insert(self._ids[: self._used], np.arange(self._used, dtype=np.int32), self._keys, self._numbers)
 
-    def _describe(self, batch: Batch) -> None:
+    def _describe(self, batch: Batch) -> list[dict[str, Any]]:
+        """Take in what series are; returns the ends of the episodes of those that are of another kind than was known."""
         rows, cells = batch.rows, self._state.cells
         ids = rows.column("series").to_numpy(zero_copy_only=False)
         slots = self._slots(ids, batch.source)
         columns = (rows.column(name).to_pylist() for name in ("name", "unit", "kind", "entity", "source"))
         steered: list[int] = []
+        ended: list[dict[str, Any]] = []
         for slot, attributes, fields in zip(slots.tolist(), rows.column("attributes").to_pylist(), zip(*columns, strict=True), strict=True):
             name, unit, kind, entity, source = fields
             about = About(name, label_of(name, dict(attributes), entity), unit, kind, entity, source)
@@ -325,6 +338,7 @@ class Baseline:
             if self._about[slot].tolist() == numbers:
                 continue
             if kind_of(self._of(slot)) != kind_of(about):
+                ended += self._over(slot, _ANEW) if self._state.cells[slot, c.FIRING] else []
                 self._release(np.array([slot]))
                 for array in self._state:
                     array[slot] = 0
@@ -334,6 +348,7 @@ class Baseline:
             steered.append(slot)
         if steered and self.steering.active:
             self._steer(steered)
+        return ended
 
     def _events(self, values: F64, numbers: I64) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
@@ -342,11 +357,13 @@ class Baseline:
             slot = found[c.I_SLOT]
             if found[c.I_REASON] != c.MISSING:
                 rows.append(self._event(value, found))
-            elif found[c.I_STATUS] == c.FIRED:
+            elif _silent(found):
                 silent[found[c.I_TIME], int(self._about[slot, _SOURCE])].append(slot)
-            elif slot in self._announced:
-                self._announced.discard(slot)
-                rows.append(self._event(value, found))
+            elif silence := self._silences.heard(slot):
+                other = self._ids[slot] != silence.series  # the last to be heard again is another than the one it was told of
+                said = np.array([np.nan, silence.level, np.nan, np.nan, value[c.F_SCORE]]) if other else value
+                found[c.I_SINCE] = silence.since
+                rows.append(self._event(said, found, silence))
         for (time, source), slots in silent.items():
             # When half of a source's series stop together, it is the source that fell silent, not the things it speaks of.
             if len(slots) < 4 or len(slots) < self._speaking(source, time):
@@ -362,22 +379,25 @@ class Baseline:
     def _silence(self, time: int, slots: list[int]) -> list[dict[str, Any]]:
         """One event an entity, in the name of its first series."""
         by_entity: dict[str, list[int]] = defaultdict(list)
-        for slot in slots:
+        for slot in self._silences.rejoin({slot: int(self._ids[slot]) for slot in slots}):
             by_entity[self._of(slot).entity or str(slot)].append(slot)
         rows = []
         for group in by_entity.values():
             first = group[0]
-            self._announced.add(first)
-            value = np.array([np.nan, self._state.cells[first, c.LEVEL], np.nan, np.nan, 6.0])
-            found = [-1, first, c.MISSING, c.FIRED, time, int(self._state.times[first, c.SINCE]), c.SILENCE, 0]
-            rows.append(self._event(value, found, len(group) - 1))
+            level, since = float(self._state.cells[first, c.LEVEL]), int(self._state.times[first, c.SINCE])
+            silence = Silence(int(self._ids[first]), self._of(first), level, since, set(group))
+            self._silences.begin(silence)
+            found = [-1, first, c.MISSING, c.FIRED, time, since, c.SILENCE, 0]
+            rows.append(self._event(np.array([np.nan, level, np.nan, np.nan, 6.0]), found, silence))
         return rows
 
-    def _event(self, value: F64, found: list[int], others: int = 0) -> dict[str, Any]:
+    def _event(self, value: F64, found: list[int], silence: Silence | None = None) -> dict[str, Any]:
         about, series = self._of(found[c.I_SLOT]), int(self._ids[found[c.I_SLOT]])
+        if silence:
+            about, series = silence.about, silence.series
         firing = found[c.I_STATUS] != c.RESOLVED
         reason, score = c.REASONS[found[c.I_REASON]], float(value[c.F_SCORE])
-        title = describe(about, value, found[c.I_REASON], found[c.I_SINCE], firing=firing)
+        title = describe(about, value, found[c.I_REASON], found[c.I_SINCE], firing=firing, still=found[c.I_HORIZON] == c.STILL)
         numbers = zip(("value", "expected", "lower", "upper", "score"), value.tolist(), strict=True)
         attributes = {"metric": about.metric, "unit": unit_of(about), "reason": reason}
         attributes |= {name: f"{number:.6g}" for name, number in numbers if number == number}
@@ -389,7 +409,7 @@ class Baseline:
             attributes["demoted"] = f"{often} alarms lately, this one no worse than those before"
         if found[c.I_STATUS] == c.RENAMED:
             attributes["again"] = "the same episode, which turned out to be of this kind"
-        if others:
+        if silence and firing and (others := len(silence.slots) - 1):
             title, attributes["others"] = f"{title} and {others} more series", str(others)
         row = anomaly(
             self.name, {"series": str(series)}, entity=about.entity, time=found[c.I_TIME], since=found[c.I_SINCE], firing=firing,
@@ -398,6 +418,11 @@ class Baseline:
         if found[c.I_STATUS] == c.RENAMED:
             row["id"] = event_id(row["id"], reason)
         return row
+
+
+def _silent(found: Sequence[int] | I64) -> bool:
+    """Whether a finding is a series that stopped: it is the last one of a call of the fold, which looks no further before it is told."""
+    return bool(found[c.I_REASON] == c.MISSING and found[c.I_STATUS] == c.FIRED)
 
 
 def _unpacked(part: bytes) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:

@@ -25,7 +25,7 @@ _I, _F = types.int64[::1], types.float64[::1]
 @njit(
     types.int64(
         IN["uint64"], IN["int64"], IN["float64"], types.int64, types.int64, types.int64[::1], types.uint64[::1], types.int32[::1],
-        _I, _I, _F, _I, types.float64[:, ::1], types.int64[:, ::1],
+        types.uint8[::1], _I, _F, _I, types.float64[:, ::1], types.uint32[:, ::1],
     ),
     cache=True, nogil=True, error_model="numpy",
 )  # fmt: skip

@@ -56,14 +56,19 @@ def severity(score: float, often: int = 0) -> str:
     return "high" if score >= _HIGH else "warning"
 
 
-def describe(about: About, value: F64, reason: int, since: int, *, firing: bool) -> str:
-    """One sentence about a finding, e.g. ``latency p95 of ts-basic-service is 3.1x its usual 120 ms``."""
+def describe(about: About, value: F64, reason: int, since: int, *, firing: bool, still: bool = False) -> str:
+    """One sentence about a finding, e.g. ``latency p95 of ts-basic-service is 3.1x its usual 120 ms``.
+
+    `still`: a flat line that is over has lasted so long that it is usual now.
+    """
     entity = about.entity.partition(":")[2] or about.entity
     what = f"{about.label} of {entity}" if entity else about.label
     now, usual, lower, upper = (float(number) for number in value[:4])
     unit = unit_of(about)
     if reason == c.MISSING:
         return f"{what} is not reported any more" if firing else f"{what} is reported again"
+    if reason == c.FLAT and still and not firing:
+        return f"{what} has stood at {quantity(now, unit)} for so long that this is usual now"
     if reason == c.FLAT:
         return f"{what} has not moved from {quantity(now, unit)} since {iso(since)[11:16]}" if firing else f"{what} moves again"
     if not firing:

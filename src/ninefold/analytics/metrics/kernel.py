@@ -331,6 +331,8 @@ def _usual(cells, profile, days, i, t):  # type: ignore[no-untyped-def]
 def _due(cells, exact, times, clock, i, t, v, received):  # type: ignore[no-untyped-def]
     """Seconds since the series' last point, and the value or rate to judge; NaN for a point that is passed over."""
     last, lag = times[i, c.LAST], received - t
+    if last == 0:
+        times[i, c.TICK] = clock[1]  # heard of, though perhaps nothing that can be judged
     if t <= last:
         if last - received <= _AHEAD:
             return math.nan, v
@@ -378,13 +380,13 @@ def fold(state, weeks, clock, used, settings, slots, moments, points, received, 
     """Take points in order: judge, learn, and write findings.
 
     Args:
-        state, used: a row per slot, see `cells.State`; slots in use.
-        weeks: weekly profiles, see `cells.Weeks`.
-        clock: see `cells.CLOCK`. The last of it says on return how many points were taken: fewer than given when a series asked for a
-            weekly profile and there is no room; give it more and the rest of the points.
+        state, used, weeks: a row per slot, see `cells.State`; slots in use; weekly profiles, see `cells.Weeks`.
+        clock: see `cells.CLOCK`. The last of it says on return how many points were taken: fewer than given when series were found
+            silent, which are then the last findings, or when one asked for a weekly profile and there is no room; give it more, and the
+            rest of the points.
         settings: thresholds, see `cells.settings`.
-        slots, moments, points: slot, time (ns) and value of each point; a time not after the series' last, one that lies minutes
-            ahead of the receipt (it would hide all that follow) and a value that is not finite are passed over.
+        slots, moments, points: slot, time (ns) and value of each point; a time not after the series' last or minutes ahead of the
+            receipt (it would hide all that follow) and a value that is not finite are passed over.
         received: when the points were received (ns); the clock never runs ahead of it.
         band: centre, lower and upper bound of each point before it was learned, NaN where there is none yet; score and state of `rank`.
         values, numbers: findings, columns `F_` and `I_` of `cells`; room for two a point and two a slot.
@@ -392,8 +394,7 @@ def fold(state, weeks, clock, used, settings, slots, moments, points, received, 
     Returns:
         The number of findings.
     """
-    cells, exact, times, profile, days, ranks = state
-    means, counts = weeks
+    (cells, exact, times, profile, days, ranks), (means, counts) = state, weeks
     cells, exact, times, profile, days = borrowed(cells), borrowed(exact), borrowed(times), borrowed(profile), borrowed(days)
     ranks, means, counts, clock = borrowed(ranks), borrowed(means), borrowed(counts), borrowed(clock)
     settings, slots, moments, points = borrowed(settings), borrowed(slots), borrowed(moments), borrowed(points)
@@ -409,7 +410,10 @@ def fold(state, weeks, clock, used, settings, slots, moments, points, received, 
         minute = min(t, received) // _MINUTE
         if minute > clock[0]:
             clock[0], clock[1] = minute, clock[1] + 1
-            found = _silent(cells, times, clock, used, values, numbers, found)
+            silent = _silent(cells, times, clock, used, values, numbers, found)
+            if silent > found:  # who tells of it must see the others as they are at this point
+                found, clock[4] = silent, i
+                break
         dt, v = _due(cells, exact, times, clock, slot, t, v, received)
         if dt != dt:
             continue

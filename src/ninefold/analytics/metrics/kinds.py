@@ -27,6 +27,16 @@ not reach, of which the mean over 12 points has by then 86 and 99 %; points sinc
 and the part of `_GROWN` then."""
 
 
+_STUCK = 86_400.0
+"""Seconds after which a line that stays flat, for twice the run that alarmed, is the new normal."""
+
+
+@hot
+def _longest(cells, i):  # type: ignore[no-untyped-def]
+    """The longest run of equal values that is no news."""
+    return 3.0 * cells[i, c.LONGEST] + 12.0
+
+
 @cold
 def _named(cells, profile, days, means, counts, i, t, reason, horizon, r, sigma, lasting, slow, expert):  # type: ignore[no-untyped-def]
     """The kind of an episode that opens, from how it came about; returns the reason and the horizon.
@@ -109,7 +119,7 @@ def _spoken(cells, settings, i, once, alone, pair, short, long, sums, outside, s
         reason, horizon, score = c.VARIANCE, c.SPREAD, max(score, settings[c.S_SURE])
     elif cells[i, c.HOUR_COUNT] == 1.0 and astray(cells, i, sigma) >= steady:
         reason, horizon, score = c.SEASON, c.OF_HOURS, max(score, astray(cells, i, sigma))
-    elif cells[i, c.COUNT] > 50.0 and cells[i, c.MOVES] > 0.3 and cells[i, c.RUN] > 3.0 * cells[i, c.LONGEST] + 12.0:
+    elif cells[i, c.COUNT] > 50.0 and cells[i, c.MOVES] > 0.3 and cells[i, c.RUN] > _longest(cells, i):
         reason, horizon = c.FLAT, c.STILL
     return reason, horizon, score
 
@@ -155,7 +165,11 @@ def judge(  # type: ignore[no-untyped-def]
             over = over and wide < 0.1
         elif reason == c.SEASON:
             over = over and astray(cells, i, 0.0) < 0.5 * steady
-        if cells[i, c.RUN] == 0.0 if reason == c.FLAT else over:
+        if reason == c.FLAT:
+            over = cells[i, c.RUN] == 0.0
+            if not (over or held) and cells[i, c.RUN] * cells[i, c.INTERVAL] >= _STUCK and cells[i, c.RUN] >= 2.0 * _longest(cells, i):
+                over, horizon, cells[i, c.LONGEST] = True, c.STILL, cells[i, c.RUN]
+        if over:
             status = c.RESOLVED
             close(cells, i)
         else:

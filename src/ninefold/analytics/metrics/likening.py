@@ -43,9 +43,12 @@ def median(values, n):  # type: ignore[no-untyped-def]
     return 0.5 * (values[k] + above)
 
 
-@njit(types.float64(_1, types.float64, types.float64, types.float64, types.float64), cache=True, nogil=True, error_model="numpy")
-def learn(state, value, middle, spread, number):  # type: ignore[no-untyped-def]
-    """Judge and learn one member's minute; returns its score."""
+@njit(
+    types.float64(_1, types.float64, types.float64, types.float64, types.float64, types.boolean),
+    cache=True, nogil=True, error_model="numpy",
+)  # fmt: skip
+def learn(state, value, middle, spread, number, teach):  # type: ignore[no-untyped-def]
+    """Judge and, unless it is held, learn one member's minute; returns its score."""
     z = min(max((value - middle) / spread, -_MOST), _MOST)
     seen, place, own = state[SEEN], state[PLACE], np.sqrt(max(state[WANDER], _CALM))
     judged = seen >= WARM_UP
@@ -55,35 +58,40 @@ def learn(state, value, middle, spread, number):  # type: ignore[no-untyped-def]
     off = smooth / own if judged else 0.0
     state[SMOOTH], state[VALUE], state[OFF], state[WHEN] = smooth, value, off, number
     state[USUAL] = middle + place * spread if judged else middle
+    score = _STEP * max(abs(off) - _ONSET, 0.0)
+    if not teach:
+        return score
     # Beyond so many spreads a minute teaches little, so a departure is not learned while it lasts for hours.
     reach = _REACH * own if judged else np.inf
     weight = max(1.0 / (seen + 1.0), _SLOWEST) * (_CARE if abs(off) > _ONSET else 1.0)
     state[PLACE] += weight * min(max(z - place, -2.0 * reach), 2.0 * reach)
     state[WANDER] += weight * (min(abs(smooth), reach) ** 2 - state[WANDER])
     state[SEEN] += 1.0
-    return _STEP * max(abs(off) - _ONSET, 0.0)
+    return score
 
 
-@njit(types.void(types.float64, _1, _I, _I, _2, _2, _1), cache=True, nogil=True, error_model="numpy")
-def compare(number, values, members, first, state, spreads, score):  # type: ignore[no-untyped-def]
+@njit(types.void(types.float64, _1, _I, _I, types.boolean[::1], _2, _2, _1), cache=True, nogil=True, error_model="numpy")
+def compare(number, values, members, first, held, state, spreads, score):  # type: ignore[no-untyped-def]
     """Judge and learn one minute.
 
     Args:
         number: the minute's.
         values: of each slot, NaN where there is none.
         members, first: the slots of all groups, one group after the other; where each begins in them, and the end of the last.
+        held: of each slot, whether it is judged only; bool.
         state: [slots, CELLS], see the columns above.
         spreads: of each group: minutes compared, usual spread.
         score: out, of each slot, 0 where there are too few siblings.
     """
     near = np.empty(len(members))
     for group in range(len(first) - 1):
-        n = 0
+        n = resting = 0
         for place in range(first[group], first[group + 1]):
             value = values[members[place]]
             if value == value:
                 near[n] = value
                 n += 1
+                resting += held[members[place]]
         if n < FEWEST:
             continue
         middle = median(near, n)
@@ -91,10 +99,11 @@ def compare(number, values, members, first, state, spreads, score):  # type: ign
             near[i] = abs(near[i] - middle)
         now = 1.4826 * median(near, n)
         # Of few members a single minute's spread is hardly an estimate: the larger of this and the usual one.
-        spreads[group, 0] += 1.0
-        spreads[group, 1] += max(1.0 / spreads[group, 0], _SLOW_SPREAD) * (now - spreads[group, 1])
+        if 2 * resting < n:
+            spreads[group, 0] += 1.0
+            spreads[group, 1] += max(1.0 / spreads[group, 0], _SLOW_SPREAD) * (now - spreads[group, 1])
         spread = max(now, spreads[group, 1], _LEAST * abs(middle)) + 1e-12
         for place in range(first[group], first[group + 1]):
             slot = members[place]
             if values[slot] == values[slot]:
-                score[slot] = learn(state[slot], values[slot], middle, spread, number)
+                score[slot] = learn(state[slot], values[slot], middle, spread, number, not held[slot])

@@ -18,6 +18,7 @@ import numpy as np
 from ninefold.analytics import keeping, warm
 from ninefold.analytics.episodes import ALARM, Episodes
 from ninefold.analytics.findings import anomaly, quantity
+from ninefold.analytics.holds import Holds
 from ninefold.analytics.metrics import gathering
 from ninefold.analytics.metrics.gathering import About, Gathering, Minute
 from ninefold.ground.clock import MINUTE
@@ -28,7 +29,7 @@ F64 = np.ndarray[Any, np.dtype[np.float64]]
 I64 = np.ndarray[Any, np.dtype[np.int64]]
 
 _TOP, _SILENT, _DAY = 3, 30 * MINUTE, 1440
-_HIGH, _BLOCK, _VERSION = 10.0, 32_768, 2
+_HIGH, _BLOCK, _VERSION = 10.0, 32_768, 3
 _ORDINAL = re.compile(r"(-[0-9a-f]{6,10}-[a-z0-9]{5}|-[a-z0-9]{5}|[-_.]?\d+)$")
 
 
@@ -67,7 +68,7 @@ class Peers:
 
     def _reset(self) -> None:
         self._loops = warm.loops("metrics.likening")
-        self._gathered, self._episodes = Gathering(), Episodes()
+        self._gathered, self._episodes, self._holds = Gathering(), Episodes(), Holds()
         self._group: I64 = np.empty(0, np.int64)
         self._groups: dict[str, int] = {}
         self._of: dict[str, list[int]] = {}
@@ -78,8 +79,13 @@ class Peers:
     def process(self, batch: Batch) -> list[Batch]:
         """Learn what series are, compare the minutes a `metric` batch closes; returns at most one batch of anomaly events."""
         rows: list[dict[str, Any]] = []
+        if batch.signal == "event":
+            self._holds.hear(batch)
+        else:
+            self._holds.due(batch.received)
         if batch.signal == "series":
-            self._place(self._gathered.describe(batch))
+            self._place(*self._gathered.describe(batch))
+            rows += self._gathered.full(self.name, batch.received)
         else:
             closed = self._gathered.add(batch) if batch.signal == "metric" else self._gathered.watch(batch)
             for minute in closed:
@@ -102,6 +108,7 @@ class Peers:
         """All state in parts of a few megabytes; nothing may be processed before the last part was taken."""
         yield from self._gathered.parts()
         texts = {"groups": list(self._groups), "episodes": self._episodes.state(), "day": self._day}
+        texts |= {"holds": self._holds.state(), "clock of holds": self._holds.now}
         yield keeping.pack(self.name, _VERSION, texts, group=self._group, spreads=self._spreads)
         for first in range(0, len(self._state), _BLOCK):
             yield keeping.pack(self.name, _VERSION, {}, state=self._state[first : first + _BLOCK])
@@ -121,6 +128,7 @@ class Peers:
         texts, arrays = self._unpacked(rest)
         self._groups = {key: number for number, key in enumerate(texts["groups"])}
         self._episodes, self._day = Episodes(texts["episodes"]), texts["day"]
+        self._holds = Holds(texts["holds"], texts["clock of holds"])
         self._group, self._spreads = arrays["group"], arrays["spreads"]
         while len(self._state) < len(self._group):
             self._state = np.concatenate((self._state, self._unpacked(rest)[1]["state"]))
@@ -140,21 +148,22 @@ class Peers:
             return None
         metrics = []
         for slot in sorted(slots, key=lambda one: -abs(float(self._state[one, off]))):
-            about, row = self._gathered.about[slot], self._state[slot]
+            about, row = self._gathered[slot], self._state[slot]
             alike = (self._group == self._group[slot]) & (self._state[:, when] == row[when])
             metrics.append({
                 "metric": gathering.label(about), "unit": gathering.unit(about), "value": float(row[value]), "usual": float(row[usual]),
                 "siblings": int(np.count_nonzero(alike)) - 1, "median": float(np.median(self._state[alike, value])),
                 "deviation": float(row[off]),
             })  # fmt: skip
-        return {"group": group_of(self._gathered.about[slots[0]]), "since": self._episodes.since((entity,)), "metrics": metrics}
+        return {"group": group_of(self._gathered[slots[0]]), "since": self._episodes.since((entity,)), "metrics": metrics}
 
-    def _place(self, new: list[int]) -> None:
-        more = len(self._gathered.about) - len(self._group)
-        self._group = np.concatenate((self._group, np.full(more, -1, np.int64)))
+    def _place(self, new: list[int], changed: list[int]) -> None:
+        more = len(self._gathered) - len(self._group)
+        self._group = np.concatenate((self._group, np.full(more, -1, np.int32)))
         self._state = np.concatenate((self._state, np.zeros((more, self._loops.CELLS))))
-        for slot in new:
-            about = self._gathered.about[slot]
+        self._group[changed], self._state[changed] = -1, 0.0
+        for slot in new + changed:
+            about = self._gathered[slot]
             group = group_of(about)
             if group:
                 key = "\x1f".join((group, about.name, about.unit, *(part for pair in gathering.plain(about) for part in pair)))
@@ -169,14 +178,14 @@ class Peers:
         self._first = np.searchsorted(self._group[self._members], np.arange(len(self._groups) + 1))
         self._of = {}
         for slot in inside.tolist():
-            self._of.setdefault(self._gathered.about[slot].entity, []).append(slot)
+            self._of.setdefault(self._gathered.entity(slot), []).append(slot)
 
     def _judge(self, minute: Minute) -> list[dict[str, Any]]:
         found, going = [], {key[0] for key in self._episodes.unusual()}
         values, score = np.full(len(self._group), np.nan), np.zeros(len(self._group))
         values[minute.slots] = minute.values
-        self._loops.compare(minute.number, values, self._members, self._first, self._state, self._spreads, score)
-        loud = {self._gathered.about[slot].entity for slot in np.flatnonzero(score >= ALARM).tolist()}
+        self._loops.compare(minute.number, values, self._members, self._first, self._held(), self._state, self._spreads, score)
+        loud = {self._gathered.entity(slot) for slot in np.flatnonzero(score >= ALARM).tolist()}
         heard = {entity for entity in going if not np.isnan(values[self._of.get(entity, [])]).all()}
         for entity in sorted(heard | loud):
             worst = sorted((slot for slot in self._of[entity] if score[slot] > 0), key=lambda slot: -score[slot])
@@ -187,6 +196,15 @@ class Peers:
             self._day = minute.number // _DAY
             self._forget(minute.number)
         return found
+
+    def _held(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Of which slots nothing is learned now."""
+        held = np.zeros(len(self._group), bool)
+        if self._holds:
+            names = list(self._of)
+            for place in np.flatnonzero(self._holds.covers(names)).tolist():
+                held[self._of[names[place]]] = True
+        return held
 
     def _tell(self, entity: str, slots: list[int], score: float, time: int) -> list[dict[str, Any]]:
         since = self._episodes.since((entity,))
@@ -200,7 +218,7 @@ class Peers:
         words, names, value, usual = [], [], self._loops.VALUE, self._loops.USUAL
         figures: dict[str, str] = {}
         for slot in slots[:_TOP]:
-            about, row = self._gathered.about[slot], self._state[slot]
+            about, row = self._gathered[slot], self._state[slot]
             name, measure = gathering.label(about), gathering.unit(about)
             names.append(name)
             words.append(f"{name} is {quantity(row[value], measure)} where its siblings let expect {quantity(row[usual], measure)}")

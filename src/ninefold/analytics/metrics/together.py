@@ -14,11 +14,11 @@ from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 
 from ninefold.analytics import keeping, warm
 from ninefold.analytics.episodes import ALARM, Episodes
 from ninefold.analytics.findings import anomaly, quantity
+from ninefold.analytics.holds import Holds
 from ninefold.analytics.metrics import gathering
 from ninefold.analytics.metrics.gathering import Gathering, Minute
 from ninefold.ground.clock import MINUTE
@@ -34,11 +34,10 @@ LIMIT = 20_000
 """Entities that are followed."""
 _TOP, _SILENT = 3, 30 * MINUTE
 _DAY = 1440
-_OPEN, _OVER = ("opened", "reopened", "acknowledged"), ("resolved", "closed", "merged")
 _HIGH = 10.0
 _BLOCK = 1 << 17
 """Places of a covariance in one part of a snapshot."""
-_VERSION = 2
+_VERSION = 3
 
 
 class Table:
@@ -63,6 +62,16 @@ class Table:
             for name, array in self.arrays().items():
                 setattr(self, name, np.concatenate((array, more[name])))
 
+    def clear(self, gone: np.ndarray[Any, Any]) -> None:
+        """Forget the metrics in these places, [rows, width]."""
+        self.slots[gone] = -1
+        for array in (self.when, self.last, self.level, self.spread, self.seen, self.rest, self.usual):
+            array[gone] = 0.0
+        for row, column in np.argwhere(gone).tolist():
+            self.cov[row, column, :] = self.cov[row, :, column] = 0.0
+            self.inverse[row, column, :] = self.inverse[row, :, column] = 0.0
+            self.inverse[row, column, column] = 1.0
+
     def copy_row(self, row: int, other: Table, place: int) -> None:
         """Row `place` of a table that is not wider becomes this table's `row`."""
         for name, array in other.arrays().items():
@@ -85,20 +94,24 @@ class Together:
         self._entities: dict[str, tuple[int, int]] = {}
         self._names: dict[int, list[str]] = {width: [] for width in WIDTHS}
         self._width, self._row, self._column = (np.empty(0, np.int64) for _ in range(3))
-        self._troubled: dict[str, int] = {}
+        self._holds = Holds()
         self._day = 0
 
     def process(self, batch: Batch) -> list[Batch]:
         """Learn what series are, judge the minutes a `metric` batch closes; returns at most one batch of anomaly events."""
         rows: list[dict[str, Any]] = []
-        if batch.signal == "series":
-            self._place(self._gathered.describe(batch))
-        elif batch.signal == "event":
-            self._hear(batch)
-            for minute in self._gathered.watch(batch):
-                rows += self._judge(minute)
+        if batch.signal == "event":
+            self._holds.hear(batch)
         else:
-            for minute in self._gathered.add(batch):
+            self._holds.due(batch.received)
+        if batch.signal == "series":
+            new, changed = self._gathered.describe(batch)
+            if changed:
+                self._leave(changed)
+            self._place(new + changed)
+            rows += self._gathered.full(self.name, batch.received)
+        else:
+            for minute in self._gathered.add(batch) if batch.signal == "metric" else self._gathered.watch(batch):
                 rows += self._judge(minute)
         return [batch_of("event", f"ninefold.{self.name}", batch.received, rows)] if rows else []
 
@@ -118,8 +131,8 @@ class Together:
         """All state in parts of a few megabytes; nothing may be processed before the last part was taken."""
         yield from self._gathered.parts()
         texts = {
-            "names": [self._names[width] for width in WIDTHS], "episodes": self._episodes.state(), "troubled": self._troubled,
-            "day": self._day,
+            "names": [self._names[width] for width in WIDTHS], "episodes": self._episodes.state(), "day": self._day,
+            "holds": self._holds.state(), "clock of holds": self._holds.now,
         }  # fmt: skip
         yield keeping.pack(self.name, _VERSION, texts, width=self._width, row=self._row, column=self._column)
         for width, table in self._tables.items():
@@ -142,7 +155,8 @@ class Together:
         texts, arrays = self._unpacked(rest)
         self._names = dict(zip(WIDTHS, texts["names"], strict=True))
         self._entities = {name: (width, row) for width, names in self._names.items() for row, name in enumerate(names)}
-        self._episodes, self._troubled, self._day = Episodes(texts["episodes"]), texts["troubled"], texts["day"]
+        self._episodes, self._holds = Episodes(texts["episodes"]), Holds(texts["holds"], texts["clock of holds"])
+        self._day = texts["day"]
         self._width, self._row, self._column = arrays["width"], arrays["row"], arrays["column"]
         for width, table in self._tables.items():
             table.reserve(len(self._names[width]))
@@ -167,7 +181,7 @@ class Together:
         order = [column for column in np.argsort(-share, kind="stable").tolist() if table.slots[row, column] >= 0]
         metrics = []
         for column in order:
-            about = self._gathered.about[table.slots[row, column]]
+            about = self._gathered[table.slots[row, column]]
             heard = bool(table.when[row, column])
             metrics.append({
                 "metric": gathering.label(about), "unit": gathering.unit(about), "value": float(table.last[row, column]) if heard else None,
@@ -179,25 +193,15 @@ class Together:
         score, rank = table.cells[row, [cells.SCORE, cells.RANK]].tolist()
         return {"learned_minutes": minutes, "judged": judged, "score": score, "rank": rank, "since": since, "metrics": metrics}
 
-    def _hear(self, batch: Batch) -> None:
-        """While an incident of an entity is open, its minutes are not learned. Only Ninefold itself is believed."""
-        if batch.source.partition(".")[0] != "ninefold":
-            return
-        for row in batch.rows.filter(pc.equal(batch.rows.column("kind"), "incident")).select(["status", "entity"]).to_pylist():
-            if row["status"] in _OVER:
-                self._troubled.pop(row["entity"], None)
-            elif row["entity"] and row["status"] in _OPEN:
-                self._troubled[row["entity"]] = batch.received // MINUTE
-
     def _place(self, new: list[int]) -> None:
-        """Give each new series a column of its entity."""
-        more = np.full((3, len(self._gathered.about) - len(self._width)), -1, np.int64)
+        """Give each series a column of its entity."""
+        more = np.full((3, len(self._gathered) - len(self._width)), -1, np.int64)
         self._width, self._row, self._column = (
             np.concatenate((array, part)) for array, part in zip((self._width, self._row, self._column), more, strict=True)
         )  # fmt: skip
         by_entity: dict[str, list[int]] = {}
         for slot in new:
-            by_entity.setdefault(self._gathered.about[slot].entity, []).append(slot)
+            by_entity.setdefault(self._gathered.entity(slot), []).append(slot)
         for entity, slots in by_entity.items():
             if entity not in self._entities and len(self._entities) >= LIMIT:
                 continue
@@ -255,8 +259,8 @@ class Together:
                 continue
             active, x, names = active[:number], x[:number], self._names[width]
             teach = np.ones(len(active), bool)
-            if self._troubled:
-                teach = np.array([self._troubled.get(names[row], -_DAY) <= minute.number - _DAY for row in active.tolist()], bool)
+            if self._holds:
+                teach = ~self._holds.covers([names[row] for row in active.tolist()])
             score = self._score(table, active, x, teach)
             going = {key[0] for key in self._episodes.unusual()}
             loud = score >= ALARM
@@ -298,7 +302,7 @@ class Together:
         for column in np.argsort(-share, kind="stable")[:_TOP].tolist():
             if table.slots[row, column] < 0 or share[column] <= 0:
                 continue
-            about = self._gathered.about[table.slots[row, column]]
+            about = self._gathered[table.slots[row, column]]
             name, measure = gathering.label(about), gathering.unit(about)
             value, usual, rest = float(table.last[row, column]), float(table.usual[row, column]), float(table.rest[row, column])
             words.append(
@@ -330,21 +334,28 @@ class Together:
 
     def _forget(self, minute: int) -> None:
         """Let go of series not heard for days, and of entities without any."""
-        self._troubled = {entity: since for entity, since in self._troubled.items() if since > minute - _DAY}
         places = self._gathered.forget(minute)
         if places is None:
             return
         kept = places >= 0
         self._width, self._row, self._column = self._width[kept], self._row[kept], self._column[kept]
+        for table in self._tables.values():
+            here = table.slots >= 0
+            gone = here & (places[table.slots] < 0)
+            table.slots = np.where(here, places[table.slots], -1)
+            table.clear(gone)
+        self._drop_empty()
+
+    def _leave(self, slots: list[int]) -> None:
+        """Take series out of their entities."""
         for width, table in self._tables.items():
-            gone = (table.slots >= 0) & (places[table.slots] < 0) if len(places) else np.zeros_like(table.slots, bool)
-            table.slots = np.where((table.slots >= 0) & ~gone, places[table.slots], -1)
-            for array in (table.when, table.last, table.level, table.spread, table.seen, table.rest, table.usual):
-                array[gone] = 0.0
-            for row, column in np.argwhere(gone).tolist():
-                table.cov[row, column, :] = table.cov[row, :, column] = 0.0
-                table.inverse[row, column, :] = table.inverse[row, :, column] = 0.0
-                table.inverse[row, column, column] = 1.0
+            table.clear(np.isin(table.slots, [slot for slot in slots if self._width[slot] == width]))
+        self._width[slots] = self._row[slots] = self._column[slots] = -1
+        self._drop_empty()
+
+    def _drop_empty(self) -> None:
+        """Let go of entities without series."""
+        for width, table in self._tables.items():
             empty = (table.slots[: len(self._names[width])] < 0).all(axis=1)
             for row in np.flatnonzero(empty)[::-1].tolist():
                 del self._entities[self._names[width][row]]
