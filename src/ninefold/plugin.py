@@ -346,7 +346,8 @@ class Connector:
         raise NotImplementedError
 
     async def changes(self, cursor: str) -> Changes:
-        """What people did there since `cursor` ("" = from now on)."""
+        """What people did there since `cursor` ("" = from now on). Of a ticket: kind ``ticket``, `source_id` its id there, `status` its
+        new state, attribute ``ticket.owner`` its new owner ("" for nobody), each where it changed."""
         return Changes([], cursor)
 
     async def close(self) -> None:

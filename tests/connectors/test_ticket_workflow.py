@@ -15,11 +15,12 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from rt_server import Tracker
 from sqlalchemy import select
 
-from ninefold.config import WorkflowsConfig
+from ninefold.config import CorrelationConfig, WorkflowsConfig
 from ninefold.connectors.notify import Notify
-from ninefold.connectors.request_tracker import RequestTracker
+from ninefold.connectors.request_tracker import Create, RequestTracker
 from ninefold.ground.clock import now
 from ninefold.ground.meter import Meter
+from ninefold.incidents import Incidents
 from ninefold.model.signal import Batch
 from ninefold.plugin import Connector
 from ninefold.store.records.base import Base, Outbox, Records, Setting
@@ -29,6 +30,7 @@ from ninefold.workflows.engine import Workflows
 from ninefold.workflows.language import load
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "workflows" / "ticket.yaml"
+STATE = EXAMPLE.with_name("ticket_state.yaml")
 T = TypeVar("T")
 
 
@@ -149,4 +151,56 @@ def test_from_incident_to_ticket_and_back(tracker: Tracker, tmp_path: Path) -> N
     assert (f"root commented on ticket {ticket.id}", "INC-1", "Probable cause: the database is slow (service:db)") in changes
     assert any(title == f"root changed ticket {ticket.id}: Status open → resolved" for title, _, _ in changes)
     assert tracker.token not in repr([(step.input, step.output, step.error) for step in desk.all(Step)])
+    desk.records.close()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_owner_and_state_go_both_ways(tracker: Tracker, tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    incidents = Incidents(desk.records, None, CorrelationConfig(), Meter())  # type: ignore[arg-type]
+    connector = RequestTracker(RequestTracker.Config.model_validate({"url": tracker.url, "token": tracker.token, "poll_s": 0.2}))
+
+    async def emit(batches: Sequence[Batch]) -> None:
+        await asyncio.to_thread(incidents.consume, batches, 0)
+
+    def incident() -> Incident:
+        return desk.all(Incident)[0]
+
+    async def main() -> None:
+        engine = Workflows(desk.records, {"tracker": connector}, [load(STATE)], WorkflowsConfig(), Meter())
+        assert engine.problems == {}
+        tasks = [asyncio.create_task(engine.run()), asyncio.create_task(engine.poll_changes(emit))]
+        try:
+            await until(lambda: desk.all(Setting))
+            made = await connector.create(Create(subject="both ways", reference="urn:both-ways"))
+            desk.change("opened")
+            with desk.records.session() as session:
+                session.add(Ticket(system="tracker", id=made.ticket, url=made.url, incident=1, status=made.status))
+            with tracker.person() as person:
+                answer = await asyncio.to_thread(person.put, f"/ticket/{made.ticket}", json={"Owner": "root", "Status": "open"})
+                assert answer.status_code == 200
+            await until(lambda: incident().owner == "root" and desk.all(Ticket)[0].status == "open")
+            await until(desk.runs(1))
+            desk.change("assigned", owner="")
+            await until(desk.runs(2))
+            desk.change("mitigated", status="mitigated")
+            await until(desk.runs(3))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await connector.close()
+
+    asyncio.run(main())
+    assert [(run.trigger, run.status, run.error) for run in desk.all(Run)] == [
+        ("INC-1 assigned", "succeeded", ""), ("INC-1 assigned", "succeeded", ""), ("INC-1 mitigated", "succeeded", ""),
+    ]  # fmt: skip
+    steps = [(step.run, step.id, step.status) for step in desk.all(Step)]
+    assert (1, "owner", "skipped") in steps, "what came from the ticket does not go back to it"
+    assert (2, "owner", "succeeded") in steps
+    (ticket,) = desk.all(Ticket)
+    with tracker.person() as person:
+        data = person.get(f"/ticket/{ticket.id}").json()
+    assert (ticket.owner, data["Owner"]["id"], data["Status"]) == ("", "Nobody", "open")
     desk.records.close()

@@ -15,6 +15,7 @@ from typing import Any
 import fake_anomalies
 import fake_incidents
 import fake_mutes
+import fake_oncall
 import fake_regression
 import fake_rest
 import fake_sources
@@ -117,7 +118,9 @@ class FakeServer:
             "incidents": self._incidents,
             "incidents/{id}": self._incident,
             "incidents/{id}/timeline": self._timeline,
+            "incidents/{id}/similar": self._similar,
             "incidents/{id}/why": self._why,
+            "incidents/{id}/postmortem": lambda _: Response(fake_oncall.MARKDOWN, media_type="text/markdown"),
             "series": self._series,
             "series/{id}/points": self._points,
             "topology": self._topology,
@@ -134,7 +137,7 @@ class FakeServer:
             "me": self._me,
             **{
                 path: self._canned(answer)
-                for each in (fake_anomalies, fake_mutes, fake_regression)
+                for each in (fake_anomalies, fake_mutes, fake_oncall, fake_regression)
                 for path, answer in each.answers(now).items()
             },
             "anomalies": self._anomalies,
@@ -146,6 +149,8 @@ class FakeServer:
             "workflows/stop": self._stop, "runs/{id}/cancel": self._cancel, "approvals/{id}": self._decide, "query": self._query,
             "regression": lambda _, body: JSONResponse(fake_regression.fit(now, body)),
             "regressions": lambda *_: JSONResponse(fake_regression.saved(now).model_dump(), 201),
+            "oncall/schedules/{name}/overrides": self._noted, "oncall/pages": self._noted, "oncall/pages/{id}/again": self._noted,
+            "oncall/schedules/{name}/link": lambda *_: JSONResponse({"path": "/api/v1/oncall/schedules/primary.ics?token=s3cret"}, 201),
             "mutes": self._noted, "mutes/preview": lambda *_: JSONResponse(fake_mutes.preview(self.now)),
             "anomalies/{id}/verdict": self._noted, "detection/learned/{id}/undo": self._noted,
             "detection/shadow/promote": self._noted, "detection/shadow": self._noted,
@@ -154,6 +159,8 @@ class FakeServer:
         routes += [Route(f"{api}/{path}", self._guarded(handler), methods=["GET"]) for path, handler in get.items()]
         routes += [Route(f"{api}/{path}", self._guarded(handler), methods=["POST"]) for path, handler in post.items()]
         routes += [Route(f"{api}/sources/{{name:path}}/mapping", self._guarded(self._save_mapping), methods=["PUT"])]
+        routes += [Route(f"{api}/oncall/{{rest:path}}", self._guarded(self._noted), methods=["PUT"])]
+        routes += [Route(f"{api}/oncall/{{rest:path}}", self._guarded(lambda _: Response(status_code=204)), methods=["DELETE"])]
         routes += [Route(f"{api}/detection/sensitivity", self._guarded(self._noted), methods=["PUT"])]
         routes += [Route(f"{api}/workflows/stop", self._guarded(self._lift), methods=["DELETE"])]
         routes += [Route(f"{api}/mutes/{{id}}", self._guarded(lambda _: JSONResponse({})), methods=["DELETE"])]
@@ -201,7 +208,7 @@ class FakeServer:
 
     def _counts(self) -> dict[str, int]:
         counts = Counter(incident["status"] for incident in self.incidents)
-        return {status: counts[status] for status in ("open", "acknowledged", "resolved")} | {"all": len(self.incidents)}
+        return {status: counts[status] for status in ("open", "acknowledged", "mitigated", "resolved")} | {"all": len(self.incidents)}
 
     def _summary(self, _: Request) -> Response:
         some = bool(self.incidents)
@@ -242,6 +249,10 @@ class FakeServer:
         found = self._detail(request.path_params["id"])
         return JSONResponse({"items": fake_incidents.timeline(found, found)}) if found else problem(404, "there is no such incident")
 
+    def _similar(self, request: Request) -> Response:
+        found = self._detail(request.path_params["id"])
+        return JSONResponse({"items": fake_incidents.similar(found)}) if found else problem(404, "there is no such incident")
+
     def _why(self, request: Request) -> Response:
         found = self._find(request.path_params["id"])
         return JSONResponse({"items": fake_incidents.why(found)}) if found else problem(404, "there is no such incident")
@@ -264,6 +275,10 @@ class FakeServer:
             found |= {"status": "resolved", "resolved": moment, "needs": ""}
         elif action == "reopen":
             found |= {"status": "open", "resolved": None, "needs": "acknowledge"}
+        elif action == "mitigate":
+            found |= {"status": "mitigated", "mitigated": moment, "needs": ""}
+        elif action in ("severity", "teams"):
+            found |= {action: body[action]}
         elif action == "assign":
             found |= {"owner": body["owner"]}
         elif action == "verdict":

@@ -50,6 +50,8 @@ def incidents(number: int, now: datetime) -> list[Json]:
                 "resolved": rfc(opened + timedelta(minutes=27)) if status == "resolved" else None,
                 "last_event": rfc(min(now, opened + timedelta(minutes=22))),
                 "owner": chance.choice(OWNERS),
+                "teams": [],
+                "mitigated": None,
                 "confidence": sure,
                 "cause": None
                 if sure is None
@@ -228,6 +230,7 @@ def detail(incident: Json, now: datetime, approvals: list[Json], runs: list[Json
                 "cause": entity("payment-gateway"),
                 "fixed_by": "roll-back-deploy",
                 "score": 0.93,
+                "reasons": ["the same cause: payment-gateway", "3 of 4 alerts the same: latency, errors, saturation"],
             },
             {
                 "id": "INC-6904",
@@ -237,12 +240,39 @@ def detail(incident: Json, now: datetime, approvals: list[Json], runs: list[Json
                 "cause": entity("postgres-ledger"),
                 "fixed_by": "",
                 "score": 0.58,
+                "reasons": ["the same rules on other entities: saturation"],
             },
         ],
         "runs": [run for run in runs if run["incident"] == incident["id"]],
         "approvals": [approval for approval in approvals if approval["incident"] == incident["id"]],
-        "tickets": [{"system": "Request Tracker", "id": "4711", "url": "http://rt.example/Ticket/Display.html?id=4711", "status": "open"}],
+        "escalation": {
+            "policy": "standard",
+            "status": "running",
+            "step": 1,
+            "steps": 2,
+            "round": 1,
+            "due": rfc(now + timedelta(minutes=4)),
+        },
+        "tickets": [
+            {
+                "system": "Request Tracker",
+                "id": "4711",
+                "url": "http://rt.example/Ticket/Display.html?id=4711",
+                "status": "open",
+                "owner": "anna",
+            }
+        ],
     }
+
+
+def similar(found: Json) -> list[Json]:
+    """Earlier incidents with what was done about them."""
+    done = [("acknowledged", "Acknowledged by ann", "ann", ""), ("run", "roll-back-deploy", "INC-7611 opened", "succeeded")]
+    keys = ("kind", "text", "actor", "status")
+    return [
+        {**like, "remedies": [{"time": like["opened"], **dict(zip(keys, each, strict=True))} for each in done if like["fixed_by"]]}
+        for like in found["similar"]
+    ]
 
 
 def timeline(incident: Json, found: Json) -> list[Json]:

@@ -25,6 +25,8 @@ PAGES = {
     "/incidents/INC-8140/why": "INC-8140",
     "/alerts?status=all&selected=00000000000000c2": "Alerts",
     "/mutes?selected=8f8b0a52-43c5-4b8e-9b6e-0d6c9e1f0a01": "Mutes",
+    "/on-call": "On-call",
+    "/on-call/pages": "On-call",
     "/explore?series=1001&series=1005&range=6h": "Explore",
     "/explore?series=1009": "Explore",
     "/explore?series=1001&series=1010&series=1004&chart=one&step=1m": "Explore",
@@ -140,7 +142,16 @@ def test_the_keyboard_reaches_everything(server: FakeServer, visit: Open) -> Non
     expect(selected).to_contain_text(second)
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{server.url}/incidents/{second}")
-    for key, title in (("e", "Explore"), ("w", "Workflows"), ("s", "Sources"), ("q", "Query"), ("r", "Roadmap"), ("i", "Incidents")):
+    places = (
+        ("o", "On-call"),
+        ("e", "Explore"),
+        ("w", "Workflows"),
+        ("s", "Sources"),
+        ("q", "Query"),
+        ("r", "Roadmap"),
+        ("i", "Incidents"),
+    )
+    for key, title in places:
         page.keyboard.press("g")
         page.keyboard.press(key)
         expect(page.locator("h1")).to_have_text(title)

@@ -7,6 +7,7 @@ from room import Room, event
 
 from ninefold.ground.errors import Conflict, Refused
 from ninefold.incidents import handling
+from ninefold.store.records.incidents import Ticket
 
 
 def test_mitigated_stands_between_acknowledged_and_resolved(room: Room) -> None:
@@ -47,3 +48,24 @@ def test_teams_are_given_and_pages_are_told(room: Room) -> None:
     assert "Paged ann by phone" not in [line["title"] for line in room.timeline("INC-1")], "only Ninefold itself is believed"
     room.feed({**page, "id": "1"}, source="ninefold")
     assert ("page", "Paged ann by phone") in [(line["kind"], line["title"]) for line in room.timeline("INC-1")]
+
+
+def test_the_owner_of_a_ticket_becomes_the_incidents_unless_people_said_otherwise(room: Room) -> None:
+    room.feed(event(0, severity="critical"))
+    with room.records.session() as session:
+        session.add(Ticket(system="rt", id="7", incident=1))
+
+    def taken(at_s: float, owner: str) -> None:
+        told = event(at_s, "", f"{owner} took ticket 7", kind="ticket", status="", **{"ticket.owner": owner, "actor": owner})
+        room.feed(told | {"source_id": "7"}, source="rt")
+
+    taken(10, "bob")
+    taken(11, "bob")
+    assert room.list()[0]["owner"] == "bob"
+    assert [kind for _, kind in room.told()] == ["opened", "assigned"], "what is known already says nothing new"
+    taken(20, "")
+    assert room.list()[0]["owner"] == ""
+    room.incidents.assign("INC-1", "ann", "cleo")
+    taken(30, "bob")
+    assert room.list()[0]["owner"] == "cleo"
+    assert room.whole("INC-1")["tickets"][0]["owner"] == "bob"

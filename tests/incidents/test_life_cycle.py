@@ -302,7 +302,7 @@ def test_tickets_and_results_come_back_to_the_timeline(room: Room) -> None:
     room.feed(answered)
     titles = [line["title"] for line in room.timeline("INC-1")]
     assert titles == ["slow", "INC-1 opened: slow", "ann replied", "step restart succeeded"], "our own echo is not told twice"
-    assert room.whole("INC-1")["tickets"] == [{"system": "am", "id": "77", "url": "http://rt/77", "status": "stalled"}]
+    assert room.whole("INC-1")["tickets"] == [{"system": "am", "id": "77", "url": "http://rt/77", "status": "stalled", "owner": ""}]
 
 
 @pytest.mark.parametrize("kind", ["approval", "workflow", "incident", "event", "ticket"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from ninefold.store.records.oncall import Escalation, Page
 
 T0 = 1_760_000_000 * SECOND
 PEOPLE = ("anna", "ben", "cleo")
+MakeBoard = Callable[..., "Switchboard"]
 
 
 class Words(Strict):

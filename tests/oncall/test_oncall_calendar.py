@@ -142,7 +142,7 @@ def served() -> Iterator[tuple[str, dict[str, str]]]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", answers
     server.shutdown()
     server.server_close()
@@ -171,7 +171,7 @@ def test_a_calendar_is_fetched_and_stays_when_it_cannot_be(board: Switchboard, s
     [
         "http://example.org/a.ics", "file:///etc/passwd", "https://localhost/a.ics", "https://[::1]/a.ics", "https://10.0.0.7/a.ics",
         "https://169.254.169.254/latest", "https://[::ffff:127.0.0.1]/a", "https://anna:secret@example.org/a.ics", "https://0.0.0.0/",
-        "https://100.64.1.1/", "https://224.0.0.1/", "webcal://127.1/a.ics",
+        "https://100.64.1.1/", "https://[64:ff9b::a00:7]/", "https://[2002:7f00:1::]/", "https://224.0.0.1/", "webcal://127.1/a.ics",
     ],
 )  # fmt: skip
 def test_no_calendar_is_fetched_from_where_only_this_machine_can_reach(board: Switchboard, url: str) -> None:

@@ -13,6 +13,7 @@ from ninefold.store.records import forgetting, migrate
 from ninefold.store.records.base import Audit, Outbox, Position, Records
 from ninefold.store.records.forgetting import DAY, READERS, forget
 from ninefold.store.records.incidents import AlertState, Change, Incident, IncidentEvent, Ledger, Timeline
+from ninefold.store.records.oncall import Escalation, Override, Page
 
 AT = now()
 OLD, YOUNG = AT - 500 * DAY, AT - 100 * DAY
@@ -74,6 +75,17 @@ def test_the_feed_is_deleted_behind_all_its_readers_and_its_newest_row_stays(rec
             session.get_one(Position, reader).position = 34
     assert forget(records, AT, 400) == 4, "a month is enough for the feed"
     assert [change.id for change in records.outbox(0)] == [34]
+
+
+def test_pages_and_overrides_are_deleted_by_age(records: Records) -> None:
+    with records.session() as session:
+        for time in (OLD, YOUNG):
+            session.add(Page(person="ann", due=time, status="delivered", finished=time))
+            session.add(Escalation(incident=1, policy="p", rules={}, due=time, ended=time))
+            session.add(Override(schedule="s", person="ann", starts=time - 1, ends=time, actor="ann"))
+        session.add(Page(person="ann", due=OLD, status="due"))
+    assert forget(records, AT, 400) == 3
+    assert [count(records, record) for record in (Page, Escalation, Override)] == [2, 1, 1]
 
 
 def test_other_history_is_deleted_by_age(records: Records) -> None:

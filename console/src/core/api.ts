@@ -18,7 +18,7 @@ export const me = signal<Me | null | undefined>(undefined)
 /** Whether the caller may act, which takes the role operator or, for some approvals, admin. */
 export const mayAct = (role: 'operator' | 'admin' = 'operator'): boolean => me.value?.role === 'admin' || me.value?.role === role
 
-async function request(method: string, path: string, body?: unknown, abort?: AbortSignal): Promise<unknown> {
+async function ask(method: string, path: string, body?: unknown, abort?: AbortSignal): Promise<Response> {
   let answer: Response
   try {
     answer = await fetch(`/api/v1/${path}`, {
@@ -31,9 +31,14 @@ async function request(method: string, path: string, body?: unknown, abort?: Abo
     if (abort?.aborted) throw error
     throw new Problem(0, 'The server does not answer; it may be restarting.')
   }
-  if (answer.ok) return answer.status === 204 ? undefined : answer.json()
+  if (answer.ok) return answer
   if (answer.status === 401 && path !== 'session') me.value = null
   throw await problemOf(answer)
+}
+
+async function request(method: string, path: string, body?: unknown, abort?: AbortSignal): Promise<unknown> {
+  const answer = await ask(method, path, body, abort)
+  return answer.status === 204 ? undefined : answer.json()
 }
 
 async function problemOf(answer: Response): Promise<Problem> {
@@ -52,6 +57,9 @@ function sentence(text: string): string {
 
 /** GET a path below /api/v1. */
 export const get = <T>(path: string, abort?: AbortSignal): Promise<T> => request('GET', path, undefined, abort) as Promise<T>
+
+/** GET a path below /api/v1 that answers with text. */
+export const getText = (path: string): Promise<string> => ask('GET', path).then((answer) => answer.text())
 
 /** POST a JSON body to a path below /api/v1. */
 export const post = <T>(path: string, body: unknown): Promise<T> => request('POST', path, body) as Promise<T>

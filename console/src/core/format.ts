@@ -46,6 +46,12 @@ export function clockTime(time: string | number, seconds = true): string {
   return `${day}${pad(at.getHours())}:${pad(at.getMinutes())}${seconds ? `:${pad(at.getSeconds())}` : ''}`
 }
 
+/** The weekday and the local time of day: Tue 24, 09:00. */
+export function dayTime(time: string): string {
+  const at = new Date(time)
+  return `${at.toLocaleDateString('en', { weekday: 'short' })} ${at.getDate()}, ${pad(at.getHours())}:${pad(at.getMinutes())}`
+}
+
 /** The offset of a time from another one: +1m 20s, −12s. */
 export function offset(time: string, zero: string): string {
   const seconds = epoch(time) - epoch(zero)

@@ -102,10 +102,31 @@ export interface IncidentDetail extends Incident {
   map: ServiceMap
   charts: { series: string; title: string; unit: string; entity: string }[]
   patterns: { pattern: string; template: string; count: number; usual: number; severity: Severity }[]
-  similar: { id: string; title: string; opened: string; resolved: string | null; cause: string; fixed_by: string; score: number }[]
+  similar: Similar[]
   runs: Run[]
   approvals: Approval[]
-  tickets: { system: string; id: string; url: string; status: string }[]
+  tickets: { system: string; id: string; url: string; status: string; owner: string }[]
+  escalation: { policy: string; status: string; step: number; steps: number; round: number; due: string | null } | null
+}
+
+export interface Similar {
+  id: string
+  title: string
+  opened: string
+  resolved: string | null
+  cause: string
+  fixed_by: string
+  score: number
+  reasons: string[]
+}
+
+/** One thing that was done about an incident: a run, a change, or what somebody did. */
+export interface Remedy {
+  time: string
+  kind: string
+  text: string
+  actor: string
+  status: string
 }
 
 export interface TimelineItem {

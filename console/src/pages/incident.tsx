@@ -11,18 +11,20 @@ import { ApprovalCard } from '../parts/approval'
 import { Age, At, Badge, Confidence, Empty, Entity, More, Section, StatusBadge, Trouble, Waiting } from '../parts/bits'
 import { Candidates, TrueFault } from '../parts/cause'
 import type { Window } from '../parts/chart'
+import { Handling } from '../parts/handling'
 import { Arrow, Back, healthOf, Shape } from '../parts/icons'
 import { AffectedMap } from '../parts/map'
 import { Page, Tabs } from '../parts/page'
 import { RunLine } from '../parts/run'
 import { SeriesChart } from '../parts/series'
+import { Similar } from '../parts/similar'
 import { Ledger, Timeline } from '../parts/timeline'
 
 const FIRST_FAILURES = 3
 const PATTERNS = 5
 
 export function IncidentPage({ id, tab }: { id: string; tab: string }) {
-  const { data, problem, reload } = useResource<IncidentDetail>(`incidents/${id}`, 'incident', 'alert', 'run', 'approval')
+  const { data, problem, reload } = useResource<IncidentDetail>(`incidents/${id}`, 'incident', 'alert', 'run', 'approval', 'page')
   useCommands([{ key: 'Backspace', label: 'Back to the incidents', run: () => go(`/incidents?selected=${id}`) }], [id])
   const root = `/incidents/${id}`
   const tabs = [
@@ -95,10 +97,31 @@ function IncidentHead({ incident }: { incident: IncidentDetail }) {
             {plural(incident.alerts, 'alert')} on {plural(incident.entities, 'entity', 'entities')}
           </span>
           <span>{incident.owner ? `owner ${incident.owner}` : 'no owner'}</span>
+          <Paging incident={incident} />
         </p>
       </div>
-      <IncidentActions incident={incident} full />
+      <div class="incident-actions">
+        <IncidentActions incident={incident} full />
+        <Handling incident={incident} />
+      </div>
     </header>
+  )
+}
+
+/** Whom it is waiting for, or that nobody answered. */
+function Paging({ incident }: { incident: IncidentDetail }) {
+  const found = incident.escalation
+  if (!found || incident.status !== 'open') return null
+  if (found.status === 'unanswered') return <span class="bad-text">nobody answered, {found.policy} was followed to its end</span>
+  return (
+    <span>
+      paging by {found.policy}, step {found.step} of {found.steps}
+      {found.due && (
+        <>
+          , next at <At time={found.due} />
+        </>
+      )}
+    </span>
   )
 }
 
@@ -293,39 +316,12 @@ function Tickets({ incident }: { incident: IncidentDetail }) {
               </strong>
             )}
             <span class="push">
+              {ticket.owner && <span class="soft">{ticket.owner} </span>}
               <Badge>{ticket.status}</Badge>
             </span>
           </li>
         ))}
       </ul>
-    </Section>
-  )
-}
-
-function Similar({ incident }: { incident: IncidentDetail }) {
-  return (
-    <Section title="Similar incidents">
-      {incident.similar.length ? (
-        <ul class="lines similar">
-          {incident.similar.map((other) => (
-            <li key={other.id}>
-              <a href={`/incidents/${other.id}`}>{other.id}</a>
-              <span class="cut" title={other.title}>
-                {other.title}
-                <span class="soft cut">
-                  {other.cause && `cause ${entityName(other.cause)}`}
-                  {other.fixed_by && ` · fixed by ${other.fixed_by}`}
-                </span>
-              </span>
-              <span class="push number soft" title="likeness">
-                {Math.round(other.score * 100)} %
-              </span>
-            </li>
-          ))}
-        </ul>
-      ) : (
-        <p class="soft">Nothing like it has happened before.</p>
-      )}
     </Section>
   )
 }

@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks'
 import { writeMatchers } from '../core/alerts'
 import { mayAct, post, remove } from '../core/api'
-import { clockTime, plural, span } from '../core/format'
+import { clockTime, dayTime, plural, span } from '../core/format'
 import { useCommands } from '../core/keys'
 import { pathOf, type OnCall, type Page as Paged, type Person, type Policy, type Schedule, type Team } from '../core/oncall'
 import { refresh, useResource } from '../core/resource'
@@ -79,11 +79,13 @@ function Now({ whole }: { whole: OnCall }) {
   return (
     <>
       {wrong.length > 0 && (
-        <ul class="trouble faults" role="alert">
-          {wrong.map((line) => (
-            <li key={line}>{line}</li>
-          ))}
-        </ul>
+        <div class="trouble" role="alert">
+          <ul>
+            {wrong.map((line) => (
+              <li key={line}>{line}</li>
+            ))}
+          </ul>
+        </div>
       )}
       {!whole.policies.some(({ enabled }) => enabled) && (
         <p class="trouble" role="alert">
@@ -94,7 +96,7 @@ function Now({ whole }: { whole: OnCall }) {
         items={cards.map(({ name, people, until, next }) => ({
           name,
           value: people.join(', ') || 'nobody',
-          text: until ? `until ${clockTime(until, false)}, then ${next.join(', ') || 'nobody'}` : 'no hand-over in the coming two weeks',
+          text: until ? `until ${dayTime(until)}, then ${next.join(', ') || 'nobody'}` : 'no hand-over in two weeks',
           tone: people.length ? '' : 'bad-text',
         }))}
       />

@@ -17,8 +17,8 @@ export function Rota({ whole }: { whole: OnCall }) {
     <div class="rota" role="group" aria-label="The coming two weeks" tabIndex={0}>
       <div class="rota-body">
         <div class="rota-days" aria-hidden="true">
-          {days.map((day, index) => (
-            <span key={day} style={{ left: share(day) }} class={index % 2 ? 'odd' : ''}>
+          {days.map((day) => (
+            <span key={day} style={{ left: share(day) }}>
               {new Date(day * 1000).toLocaleDateString('en', { weekday: 'short', day: 'numeric' })}
             </span>
           ))}

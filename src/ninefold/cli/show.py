@@ -13,7 +13,8 @@ from rich.table import Table
 out = Console()
 err = Console(stderr=True)
 _COLOURS = {
-    "critical": "bold red", "high": "red", "warning": "yellow", "open": "red", "acknowledged": "yellow", "resolved": "green",
+    "critical": "bold red", "high": "red", "warning": "yellow", "open": "red", "acknowledged": "yellow", "mitigated": "cyan",
+    "resolved": "green",
     "failed": "red", "rejected": "red", "waiting": "yellow", "running": "cyan", "succeeded": "green", "ok": "green", "bad": "red",
 }  # fmt: skip
 

@@ -33,6 +33,8 @@ _TRANSACTIONS = {
 """The transaction types that people care about, as verbs; the rest (mail records, watchers, links) is RT's bookkeeping."""
 _FIELDS = "ObjectId,Type,Field,OldValue,NewValue,Created,Creator"
 _PAGE = 100
+_NOBODY = "Nobody"
+"""RT's user who owns what nobody does."""
 
 
 class Create(Strict):
@@ -65,7 +67,7 @@ class Update(Strict):
     ticket: str = Field(pattern=r"^[0-9]+$")
     subject: str | None = None
     status: str | None = None
-    owner: str | None = None
+    owner: str | None = Field(None, description="A user's name; empty for nobody.")
     priority: int | None = Field(None, ge=0, le=100)
     fields: dict[str, str] = Field(default_factory=dict, description="Custom fields by name.")
     version: str = Field("", description="The `version` the decision rests on: a newer ticket is a conflict. The current one by default.")
@@ -174,6 +176,8 @@ class RequestTracker(Connector):
         version = ask.version or (await self._ticket(ask.ticket)).version
         wanted = {"subject": ask.subject, "status": ask.status, "owner": ask.owner, "priority": ask.priority}
         change: dict[str, Any] = {name.capitalize(): value for name, value in wanted.items() if value is not None}
+        if ask.owner == "":
+            change["Owner"] = _NOBODY
         if ask.fields:
             change["CustomFields"] = ask.fields
         answer = await self._call("PUT", f"/ticket/{ask.ticket}", repeatable=True, json=change, headers={"If-Match": f'"{version}"'})
@@ -213,7 +217,7 @@ class RequestTracker(Connector):
         """Ticket transactions behind the cursor (a transaction id), at most 100, as event rows of kind ``ticket``.
 
         `source_id` is the ticket's number; `status` the new one where it changed; attributes: ticket.id, ticket.url, ticket.change,
-        actor and, where a field changed, ticket.field, ticket.old, ticket.new.
+        actor and, where a field changed, ticket.field, ticket.old, ticket.new, and ticket.owner where that is the owner.
         """
         if not cursor:
             newest = await self._transactions("0", order="DESC", per_page=1)
@@ -237,7 +241,7 @@ class RequestTracker(Connector):
             url=self._page(str(data["id"])),
             status=data["Status"],
             subject=data["Subject"],
-            owner=data["Owner"]["id"],
+            owner=_somebody(data["Owner"]["id"]),
             queue=data["Queue"]["id"],
             priority=int(data["Priority"] or 0),
             fields={field["name"]: [str(value) for value in field["values"]] for field in data["CustomFields"] if field["values"]},
@@ -273,6 +277,8 @@ class RequestTracker(Connector):
         if field:
             attributes |= {"ticket.field": field, "ticket.old": old, "ticket.new": new}
             what += f": {field} {old or 'nothing'} → {new or 'nothing'}"
+            if field == "Owner":
+                attributes["ticket.owner"] = _somebody(new)
         body = await self._message(item["id"]) if kind in ("Comment", "Correspond") else ""
         return {
             "id": event_id("request_tracker", self._site, str(item["id"])),
@@ -295,6 +301,11 @@ class RequestTracker(Connector):
         path = f"/transaction/{transaction}/attachments"
         items = (await self._call("GET", path, repeatable=True, params={"fields": "Content,ContentType"})).json()["items"]
         return next((str(item["Content"]) for item in items if str(item.get("ContentType", "")).startswith("text/")), "")
+
+
+def _somebody(name: str) -> str:
+    """A user's name, "" for nobody's."""
+    return "" if name == _NOBODY else name
 
 
 def _sentences(answer: Answer) -> str:

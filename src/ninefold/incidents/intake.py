@@ -99,12 +99,15 @@ def _seconds(attributes: Mapping[str, str]) -> float:
 
 
 def rows(batches: Iterable[Batch]) -> list[Row]:
-    """The rows of event batches, in order; a row delivered twice in one call is taken once."""
+    """The rows of event batches, in order; an event that is told again is there again."""
+    return [row for batch in batches if batch.signal == "event" for row in _rows(batch)]
+
+
+def once(told: Iterable[Row]) -> list[Row]:
+    """Each event once, as it was told first."""
     found: dict[str, Row] = {}
-    for batch in batches:
-        if batch.signal == "event":
-            for row in _rows(batch):
-                found.setdefault(row.id, row)
+    for row in told:
+        found.setdefault(row.id, row)
     return list(found.values())
 
 

@@ -20,7 +20,7 @@ from ninefold.ground.clock import SECOND, now
 from ninefold.ground.errors import Conflict, NinefoldError, NotFound, Refused
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
-from ninefold.incidents import cause, folding, intake
+from ninefold.incidents import cause, folding, intake, tickets
 from ninefold.incidents.handling import Deed
 from ninefold.incidents.intake import Row
 from ninefold.incidents.ledger import Pages
@@ -173,7 +173,7 @@ class Incidents:
         fresh = [batch for batch in batches if batch.position == 0 or batch.position > done]
         pages = Pages()
         folding.write_relations(session, self._relate(session, correlator, fresh, pages))
-        rows = intake.rows(fresh)
+        rows = intake.once(intake.rows(fresh))
         seen = folding.known(session, [row.id for row in rows])
         for incident in folding.hear(session, correlator, (row for row in rows if row.id in seen)):
             self._again(session, correlator, incident, pages)
@@ -272,17 +272,17 @@ class Incidents:
         for row in rows:
             if row.kind == "incident" or row.kind == intake.TRUTH or row.kind in intake.CHANGES:
                 continue
-            number = self._incident_of(session, row)
+            number = self._incident_of(session, row, pages)
             if number is not None and session.get(Incident, number) is not None:
                 pages.event(number, row, "other")
                 pages.told(number, row, actor=row.attributes.get("actor", ""))
 
-    def _incident_of(self, session: Session, row: Row) -> int | None:
+    def _incident_of(self, session: Session, row: Row, pages: Pages) -> int | None:
         """The incident an event reports on. Only Ninefold itself and the trackers of its own tickets are believed: whoever may
         send data could otherwise write into anybody's story."""
         ticket = session.get(Ticket, (row.source, row.source_id)) if row.kind == "ticket" else None
         if ticket is not None:
-            ticket.status = row.status or ticket.status
+            tickets.follow(session, ticket, row, pages)
             return ticket.incident
         try:
             return incident_number(row.attributes[intake.INCIDENT]) if row.ours else None

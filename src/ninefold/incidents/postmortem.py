@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ninefold.ground.clock import SECOND, iso, parse
-from ninefold.incidents import view
+from ninefold.incidents.similar import alike
 from ninefold.store.records.incidents import Incident, IncidentEvent, Ticket, Timeline, incident_key
 from ninefold.store.records.oncall import Page
 from ninefold.store.records.workflows import Run
@@ -160,7 +160,7 @@ def _timeline(lines: Sequence[Timeline]) -> list[str]:
 
 
 def _similar(session: Session, incident: Incident) -> list[str]:
-    return ["## Similar incidents", "", *(_likeness(view.similar(session, incident)) or ["None is known."])]
+    return ["## Similar incidents", "", *(_likeness(alike(session, incident)) or ["None is known."])]
 
 
 def _likeness(others: Iterable[dict[str, Any]]) -> list[str]:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from ninefold.analytics.alerts import layout
 from ninefold.ground.clock import SECOND, iso
 from ninefold.ground.errors import NotFound
+from ninefold.incidents.similar import alike
 from ninefold.model.severity import SEVERITIES
 from ninefold.model.topology import Topology
 from ninefold.store.records.incidents import (
@@ -33,7 +34,6 @@ from ninefold.store.records.workflows import Approval
 Json = dict[str, Any]
 
 _EVENTS, _LINES, _DECISIONS, _EXPLAINED = 500, 2000, 2000, 200
-_LIKE_THIS, _ALIKE = 500, 0.3
 _STEPS = ("normalise", "fingerprint", "dedup", "correlate", "mute", "cause", "page", "workflow")
 _SHOWN = (~Incident.pending, Incident.merged_into.is_(None))
 
@@ -151,34 +151,14 @@ def whole(session: Session, incident: Incident, topology: Topology) -> Json:
         "events": _events(session, incident.id, "alert"),
         "changes": _events(session, incident.id, "change"),
         "map": layout.draw(topology, affected | ({cause} if cause else set()), cause),
-        "similar": similar(session, incident),
-        "tickets": [{"system": t.system, "id": t.id, "url": t.url, "status": t.status} for t in tickets],
+        "similar": alike(session, incident),
+        "tickets": [{"system": t.system, "id": t.id, "url": t.url, "status": t.status, "owner": t.owner} for t in tickets],
     }
 
 
 def _events(session: Session, number: int, role: str) -> list[Json]:
     rows = select(IncidentEvent.event).where(IncidentEvent.incident == number, IncidentEvent.role == role)
     return list(session.scalars(rows.order_by(IncidentEvent.time, IncidentEvent.id).limit(_EVENTS)))
-
-
-def similar(session: Session, incident: Incident, limit: int = 5) -> list[Json]:
-    """Earlier incidents whose alerts were alike (Jaccard over entity and rule), with what their cause was and what fixed them."""
-    mine = set(incident.rules)
-    if not mine:
-        return []
-    others = select(Incident).where(*_SHOWN, Incident.id != incident.id, Incident.first_event <= incident.first_event)
-    scored = []
-    for other in session.scalars(others.order_by(Incident.id.desc()).limit(_LIKE_THIS)):
-        theirs = set(other.rules)
-        score = len(mine & theirs) / len(mine | theirs) if theirs else 0.0
-        if score >= _ALIKE:
-            scored.append((score, other))
-    scored.sort(key=lambda pair: (-pair[0], -pair[1].id))
-    return [
-        {"id": incident_key(o.id), "title": o.title, "opened": iso(o.opened), "resolved": _time(o.resolved),
-         "cause": (o.cause or {}).get("entity", ""), "fixed_by": o.fixed_by, "score": round(score, 2)}
-        for score, o in scored[:limit]
-    ]  # fmt: skip
 
 
 def timeline(session: Session, incident: Incident) -> list[Json]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,6 +27,21 @@ _LONGEST = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
+class _Event:
+    """What matters of an event: the names it may mean, its first start in its own zone, how long it lasts, when it recurs, without what."""
+
+    summary: str
+    said: tuple[str, ...]
+    first: datetime
+    own: tzinfo
+    length: timedelta
+    whole: bool
+    rules: tuple[str, ...]
+    begins: tuple[datetime, ...]
+    without: frozenset[datetime]
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The shifts of a calendar, and what of it could not be used, one sentence each."""
 
@@ -34,7 +50,7 @@ class Found:
 
 
 def read(text: str, people: Iterable[str], zone: ZoneInfo, start: int, end: int) -> Found:
-    """The shifts between two times (ns).
+    """The shifts between two times (ns). A text is taken apart once and remembered.
 
     Args:
         text: the calendar.
@@ -45,27 +61,18 @@ def read(text: str, people: Iterable[str], zone: ZoneInfo, start: int, end: int)
     Raises:
         BadData: it is no calendar, or too large.
     """
-    events = _events(text)
+    events, faults = _parsed(text, zone)
     known = {name.casefold(): name for name in people}
-    moved: dict[str, set[datetime]] = {}
+    shifts, problems = [], set(faults)
     for event in events:
-        if "RECURRENCE-ID" in event:
-            moved.setdefault(str(event.get("UID", "")), set()).add(_time(event["RECURRENCE-ID"].dt, zone))
-    found, problems = Found([], []), set()
-    for event in events:
-        summary = str(event.get("SUMMARY", "")).strip()
-        try:
-            names = list(_named(event, summary, known))
-            if not names:
-                problems.add(f"the event {summary[:80]!r} names nobody who is known here")
-                continue
-            for begin, over in _times(event, zone, moved.get(str(event.get("UID", "")), set()), start, end):
-                found.shifts.extend(Shift(begin, over, name, "calendar") for name in names)
-        except (BadData, ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-            problems.add(f"the event {summary[:80]!r} cannot be used: {error}")
-    found.shifts.sort(key=lambda shift: (shift.start, shift.end, shift.person))
-    found.problems.extend(sorted(problems))
-    return found
+        names = [known[name] for name in event.said if name in known]
+        if not names:
+            problems.add(f"the event {event.summary!r} names nobody who is known here")
+            continue
+        for begin, over in _occurrences(event, start, end):
+            shifts += [Shift(begin, over, name, "calendar") for name in names]
+    shifts.sort(key=lambda shift: (shift.start, shift.end, shift.person))
+    return Found(shifts, sorted(problems))
 
 
 def write(name: str, title: str, found: Sequence[Shift], at: int) -> bytes:
@@ -90,70 +97,92 @@ def write(name: str, title: str, found: Sequence[Shift], at: int) -> bytes:
     return bytes(calendar.to_ical())
 
 
-def _events(text: str) -> list[Any]:
+@lru_cache(maxsize=16)
+def _parsed(text: str, zone: ZoneInfo) -> tuple[list[_Event], list[str]]:
+    """A calendar's events, and why some cannot be used."""
+    found = _components(text)
+    moved: dict[str, set[datetime]] = {}
+    for each in found:
+        if "RECURRENCE-ID" in each:
+            moved.setdefault(str(each.get("UID", "")), set()).add(_time(each["RECURRENCE-ID"].dt, zone))
+    events, problems = [], []
+    for each in found:
+        if str(each.get("STATUS", "")).upper() == "CANCELLED":
+            continue  # in place of an occurrence, it has taken that away already
+        try:
+            events.append(_event(each, zone, moved.get(str(each.get("UID", "")), set())))
+        except (BadData, ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+            problems.append(f"the event {_summary(each)!r} cannot be used: {error}")
+    return events, problems
+
+
+def _components(text: str) -> list[Any]:
     from icalendar import Calendar
 
     if len(text.encode()) > LIMIT_BYTES:
         raise BadData(f"the calendar has more than {LIMIT_BYTES} bytes; publish one of on-call shifts only")
     try:
-        calendar = Calendar.from_ical(text)
-        events = [
-            event for event in calendar.walk("VEVENT") if str(event.get("STATUS", "")).upper() != "CANCELLED" or "RECURRENCE-ID" in event
-        ]
+        found = list(Calendar.from_ical(text).walk("VEVENT"))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise BadData(f"this is no iCalendar that can be read ({error}); it begins with BEGIN:VCALENDAR") from error
-    if len(events) > _EVENTS:
-        raise BadData(f"the calendar has {len(events)} events, more than {_EVENTS}; publish one of on-call shifts only")
-    return events
+    if len(found) > _EVENTS:
+        raise BadData(f"the calendar has {len(found)} events, more than {_EVENTS}; publish one of on-call shifts only")
+    return found
 
 
-def _named(event: Any, summary: str, known: dict[str, str]) -> Iterator[str]:
-    attendees = event.get("ATTENDEE", [])
-    attendees = attendees if isinstance(attendees, list) else [attendees]
-    said = [str(each).casefold().removeprefix("mailto:") for each in attendees]
-    said += [part.strip().casefold() for part in _DIVIDED.split(summary)]
-    for name in dict.fromkeys(said):
-        if name in known:
-            yield known[name]
-
-
-def _times(event: Any, zone: ZoneInfo, moved: set[datetime], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Start and end (ns) of an event's occurrences that touch the time between `start` and `end`."""
-    if str(event.get("STATUS", "")).upper() == "CANCELLED":
-        return
-    first = _time(event["DTSTART"].dt, zone)
-    length = _length(event, first, zone)
+def _event(component: Any, zone: ZoneInfo, moved: set[datetime]) -> _Event:
+    """One event as far as it matters here."""
+    first = _time(component["DTSTART"].dt, zone)
+    whole, own = not isinstance(component["DTSTART"].dt, datetime), first.tzinfo or zone
+    length = _length(component, first, zone)
     if not timedelta(0) < length <= _LONGEST:
         raise BadData("it does not end after it starts, or lasts longer than a year")
-    own = first.tzinfo or zone
-    begins = {first}
-    if "RECURRENCE-ID" not in event:
-        rules = event.get("RRULE", [])
-        for rule in rules if isinstance(rules, list) else [rules]:
-            begins |= set(_recurring(rule.to_ical().decode(), first, own, datetime.fromtimestamp(end / SECOND, own)))
-        begins |= set(_dates(event.get("RDATE"), zone))
-        begins -= set(_dates(event.get("EXDATE"), zone)) | moved
-    for begin in begins:
-        if isinstance(event["DTSTART"].dt, datetime):
-            begin_ns = int(begin.timestamp()) * SECOND
-            over_ns = begin_ns + int(length.total_seconds()) * SECOND
-        else:  # whole days are days of the wall clock, whatever their hours
-            begin_ns = int(begin.timestamp()) * SECOND
-            over_ns = int((begin.replace(tzinfo=None) + length).replace(tzinfo=own).timestamp()) * SECOND
+    alone = "RECURRENCE-ID" in component
+    rules = [] if alone else component.get("RRULE", [])
+    texts = [_by_wall(rule.to_ical().decode(), own) for rule in (rules if isinstance(rules, list) else [rules])]
+    begins = {first} if alone else {first, *_dates(component.get("RDATE"), zone)}
+    without = frozenset() if alone else frozenset({*_dates(component.get("EXDATE"), zone), *moved})
+    for text in texts:
+        rule_of(text, first.replace(tzinfo=None))  # refused now rather than when it is needed
+    return _Event(_summary(component), tuple(_said(component)), first, own, length, whole, tuple(texts), tuple(begins), without)
+
+
+def _summary(component: Any) -> str:
+    return str(component.get("SUMMARY", "")).strip()[:80]
+
+
+def _said(component: Any) -> Iterator[str]:
+    """The names an event may mean, in small letters."""
+    attendees = component.get("ATTENDEE", [])
+    found = [str(each).casefold().removeprefix("mailto:") for each in (attendees if isinstance(attendees, list) else [attendees])]
+    found += [part.strip().casefold() for part in _DIVIDED.split(str(component.get("SUMMARY", "")))]
+    yield from dict.fromkeys(found)
+
+
+def _occurrences(event: _Event, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Start and end (ns) of an event's occurrences that touch the time between `start` and `end`."""
+    begins = set(event.begins)
+    for text in event.rules:
+        until = datetime.fromtimestamp(end // SECOND, event.own).replace(tzinfo=None)
+        begins.update(each.replace(tzinfo=event.own) for each in occurrences(rule_of(text, event.first.replace(tzinfo=None)), until))
+    for begin in begins - event.without if event.without else begins:
+        begin_ns = int(begin.timestamp()) * SECOND
+        if event.whole:  # days of the wall clock, whatever their hours
+            over_ns = int((begin.replace(tzinfo=None) + event.length).replace(tzinfo=event.own).timestamp()) * SECOND
+        else:
+            over_ns = begin_ns + int(event.length.total_seconds()) * SECOND
         if begin_ns < end and over_ns > start:
             yield begin_ns, over_ns
 
 
-def _recurring(text: str, first: datetime, own: tzinfo, until: datetime) -> Iterator[datetime]:
-    """By the wall clock of the event's own zone, as the standard says."""
+def _by_wall(text: str, own: tzinfo) -> str:
+    """A rule by the wall clock of the event's own zone, its UNTIL too."""
 
     def local(found: re.Match[str]) -> str:
         at = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC).astimezone(own)
         return f"UNTIL={at:%Y%m%dT%H%M%S}"
 
-    rule = rule_of(_UNTIL.sub(local, text.upper()), first.replace(tzinfo=None))
-    for time_ in occurrences(rule, until.replace(tzinfo=None)):
-        yield time_.replace(tzinfo=own)
+    return _UNTIL.sub(local, text.upper())
 
 
 def _length(event: Any, first: datetime, zone: ZoneInfo) -> timedelta:

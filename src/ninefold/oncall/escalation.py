@@ -114,6 +114,7 @@ class Escalations:
         teams = roster.teams_of(incident)
         if teams and not incident.teams:
             incident.teams = teams
+            _decided(session, incident, at, f"it belongs to {', '.join(teams)}, whose conditions it meets")
         found = roster.policy_of(incident)
         if found is None:
             if roster.all(Policy) and fresh:
@@ -168,7 +169,9 @@ class Escalations:
                 tell(session, incident, "failed", title, at, person=person, severity="warning")
         if not reached:
             wanted = ", ".join(f"{target.kind} {target.name}" for target in step.targets)
-            self.nobody(session, escalation, incident, number, f"Nobody is on call for step {number + 1} of {escalation.policy} ({wanted})")
+            self.nobody(
+                session, escalation, incident, number, f"Nobody can be paged for step {number + 1} of {escalation.policy} ({wanted})"
+            )
         return reached
 
     def nobody(self, session: Session, escalation: Escalation, incident: Incident, number: int, title: str) -> None:

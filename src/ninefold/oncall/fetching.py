@@ -27,6 +27,7 @@ from ninefold.store.records.oncall import Arrangement, Calendar
 EVERY = 15 * MINUTE
 _LOOK_S = 30.0
 _TIMEOUT_S = 20.0
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _log = get("oncall")
 
 
@@ -44,6 +45,7 @@ class Fetching:
 
     async def run(self) -> None:
         """Fetch until cancelled."""
+        await asyncio.to_thread(self._read_ahead)
         while True:
             for name in await asyncio.to_thread(self._due):
                 await self.refresh(name)
@@ -120,24 +122,41 @@ class Fetching:
             kept = session.get(Calendar, name)
             return kept.url if kept else ""
 
+    def _read_ahead(self) -> None:
+        """Take all calendars apart once, so that nobody waits for that who is to be paged."""
+        with self._records.reading() as session:
+            for kept in session.scalars(select(Calendar).where(Calendar.text != "")):
+                _understood(kept.text, session.get(Arrangement, ("schedule", kept.schedule)))
+
     def _keep(self, name: str, url: str, text: str, problem: str) -> str:
+        with self._records.reading() as session:
+            row = session.get(Arrangement, ("schedule", name))
+        problem = problem or _understood(text, row)
         with self._records.session() as session:
-            kept, row = session.get(Calendar, name), session.get(Arrangement, ("schedule", name))
-            if kept is None or kept.url != url or row is None:
+            kept = session.get(Calendar, name)
+            if kept is None or kept.url != url:
                 return problem  # it was changed meanwhile
-            kept.tried = self._clock()
-            if text and not problem:
-                try:
-                    calendar.read(text, (), Schedule.model_validate(row.body).zone, kept.tried, kept.tried + MINUTE)
-                except BadData as error:
-                    problem = str(error)
-                else:
-                    kept.text, kept.read = text, kept.tried
-            kept.problem = problem
+            kept.tried, kept.problem = self._clock(), problem
+            if not problem:
+                kept.text, kept.read = text, kept.tried
             return problem
+
+
+def _understood(text: str, row: Arrangement | None) -> str:
+    """Why a schedule's calendar cannot be read, "" when it can."""
+    if row is None:
+        return "its schedule is not there any more"
+    try:
+        calendar.read(text, (), Schedule.model_validate(row.body).zone, 0, 1)
+    except BadData as error:
+        return str(error)
+    return ""
 
 
 def _public(address: str) -> bool:
     found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_global and not found.is_multicast
+    inside: list[ipaddress.IPv4Address | None] = []  # an address of version 4 that one of version 6 leads to
+    if isinstance(found, ipaddress.IPv6Address):
+        inside = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
+        inside += [ipaddress.IPv4Address(found.packed[-4:])] if found in _NAT64 else []
+    return all(each is None or (each.is_global and not each.is_multicast) for each in (*inside, found if not any(inside) else None))

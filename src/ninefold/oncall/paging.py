@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from ninefold.ground.clock import SECOND, iso
@@ -159,7 +159,8 @@ class Paging:
             incident = session.get(Incident, page.incident) if page.incident else None
             if incident is not None and not waits(incident):
                 raise Conflict(f"{incident_key(incident.id)} waits for nobody any more")
-            page.status, page.due, page.attempts, page.error, page.reason = DUE, self._clock(), 0, "", f"sent again by {actor}"
+            page.status, page.due, page.attempts, page.sent = DUE, self._clock(), 0, None
+            page.error, page.reason = "", f"sent again by {actor}"
             session.add(Audit(actor=actor, action="page again", target=str(number), detail={"person": page.person, "uses": page.uses}))
 
     def _ready(self) -> Any:
@@ -197,9 +198,10 @@ class Paging:
         key = incident_key(incident.id)
         url = f"{self._url}/incidents/{key}" if self._url else ""
         cause = str((incident.cause or {}).get("summary", ""))
+        alerts = f"{incident.alerts} alert{'s' if incident.alerts != 1 else ''}"
         lines = [
-            f"{incident.title}",
-            f"{incident.severity} on {incident.entity or 'an unknown entity'}, {incident.alerts} alerts since {iso(incident.opened)}",
+            incident.title,
+            f"{incident.severity} on {incident.entity or 'an unknown entity'}, {alerts} since {iso(incident.opened)}",
             f"Probable cause: {cause}" if cause else "",
             f"You are paged: {page.reason}." if page.person != ADMINISTRATORS else f"{page.reason}. Somebody must take it.",
             f"Acknowledge: {url}" if url else f"Acknowledge {key} in Ninefold",
@@ -237,6 +239,9 @@ class Paging:
         )  # fmt: skip
         if status == DELIVERED or page.escalation is None or page.person == ADMINISTRATORS or incident is None:
             return
+        # Another way to the same person need not wait any more.
+        same = (Page.escalation == page.escalation, Page.round == page.round, Page.step == page.step, Page.person == page.person)
+        session.execute(update(Page).where(*same, Page.status == DUE, Page.due > at).values(due=at))
         escalation = session.get(Escalation, page.escalation)
         if escalation is None or escalation.status != RUNNING or not reached_nobody(session, page):
             return

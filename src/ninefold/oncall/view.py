@@ -10,13 +10,14 @@ from sqlalchemy.orm import Session
 
 from ninefold.ground.clock import iso
 from ninefold.ground.errors import NotFound
+from ninefold.oncall import calendar
 from ninefold.oncall.arranging import remaining
 from ninefold.oncall.plans import Person, Policy, Schedule, Team
 from ninefold.oncall.roster import Roster, Times
 from ninefold.oncall.rotation import Shift, gaps, on_call
 from ninefold.store.records.access import Token
 from ninefold.store.records.incidents import incident_key
-from ninefold.store.records.oncall import Arrangement, Calendar, Override, Page
+from ninefold.store.records.oncall import RUNNING, Arrangement, Calendar, Escalation, Override, Page
 
 Json = dict[str, Any]
 
@@ -66,6 +67,19 @@ def people(session: Session, roster: Roster) -> list[Json]:
     ]  # fmt: skip
 
 
+def readable(session: Session, name: str, text: str) -> None:
+    """Look whether a text is a calendar for a schedule.
+
+    Raises:
+        NotFound: there is no such schedule.
+        BadData: it is none.
+    """
+    found = Roster(session).all(Schedule).get(name)
+    if found is None:
+        raise NotFound(f"there is no schedule {name!r}")
+    calendar.read(text, (), found.zone, 0, 1)
+
+
 def page(row: Page) -> Json:
     """One page."""
     return {
@@ -79,6 +93,19 @@ def pages(session: Session, incident: int | None, limit: int) -> list[Json]:
     """The newest pages, of one incident or of all."""
     wanted = select(Page).order_by(Page.id.desc()).limit(limit)
     return [page(row) for row in session.scalars(wanted if incident is None else wanted.where(Page.incident == incident))]
+
+
+def escalation(session: Session, incident: int) -> Json | None:
+    """How far the paging about an incident has come, None if nobody was to be paged: the policy, the step taken last, and by when somebody
+    must acknowledge before the next is taken."""
+    wanted = select(Escalation).where(Escalation.incident == incident).order_by(Escalation.id.desc()).limit(1)
+    found = session.scalars(wanted).one_or_none()
+    if found is None:
+        return None
+    return {
+        "policy": found.policy, "status": found.status, "step": found.step, "steps": len(found.rules["steps"]), "round": found.round + 1,
+        "due": iso(found.due) if found.status == RUNNING else None,
+    }  # fmt: skip
 
 
 def override(row: Override) -> Json:

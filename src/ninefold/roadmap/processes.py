@@ -19,7 +19,20 @@ from ninefold.store.records.incidents import Incident, Timeline
 
 NEWEST = 2000
 """Incidents mined, the newest first."""
-ACTIVITIES = ("opened", "cause", "acknowledged", "assigned", "ticket", "workflow", "approval", "verdict", "resolved", "reopened")
+ACTIVITIES = (
+    "opened",
+    "cause",
+    "acknowledged",
+    "assigned",
+    "page",
+    "mitigated",
+    "ticket",
+    "workflow",
+    "approval",
+    "verdict",
+    "resolved",
+    "reopened",
+)
 HANDLING = frozenset(ACTIVITIES) - {"opened", "cause", "resolved", "reopened"}
 """Activities that show somebody, or a workflow, at work."""
 _EDGES_SHOWN = 5

@@ -14,7 +14,7 @@ from ninefold.store.records.base import Records
 from ninefold.store.records.incidents import Incident, Timeline
 from ninefold.store.records.workflows import Approval
 
-_BY_PEOPLE = ("acknowledged", "assigned", "resolved", "reopened", "verdict")
+_BY_PEOPLE = ("acknowledged", "assigned", "mitigated", "severity", "teams", "resolved", "reopened", "verdict")
 _OWN = ("", "ninefold")
 
 

@@ -44,6 +44,7 @@ from ninefold.web.api import (
     roadmap,
     series,
     session,
+    similar,
     sources,
     templates,
     upkeep,
@@ -60,6 +61,7 @@ _SECURITY = {
 }
 _NOUNS = (
     incidents,
+    similar,
     alerts,
     mutes,
     oncall,

@@ -15,9 +15,9 @@ _NO_CAUSE = {"entity": "", "kind": "", "summary": ""}
 
 
 def incident_view(session: Session, number: int | None) -> dict[str, Any]:
-    """The `incident` of expressions: id, title, status, severity, entity, alerts, entities, opened, acknowledged, resolved,
-    last_event, owner, verdict, reason, confidence (0 before the analysis), cause {entity, kind, summary}, candidates,
-    tickets [{system, id, url, status}]. An empty map without an incident.
+    """The `incident` of expressions: id, title, status, severity, entity, teams, alerts, entities, opened, acknowledged, mitigated,
+    resolved, last_event, owner, verdict, reason, confidence (0 before the analysis), cause {entity, kind, summary}, candidates,
+    tickets [{system, id, url, status, owner}]. An empty map without an incident.
     """
     incident = session.get(Incident, number) if number is not None else None
     if incident is None:
@@ -29,10 +29,12 @@ def incident_view(session: Session, number: int | None) -> dict[str, Any]:
         "status": incident.status,
         "severity": incident.severity,
         "entity": incident.entity,
+        "teams": incident.teams,
         "alerts": incident.alerts,
         "entities": incident.entities,
         "opened": iso(incident.opened),
         "acknowledged": iso(incident.acknowledged) if incident.acknowledged else "",
+        "mitigated": iso(incident.mitigated) if incident.mitigated else "",
         "resolved": iso(incident.resolved) if incident.resolved else "",
         "last_event": iso(incident.last_event),
         "owner": incident.owner,
@@ -41,7 +43,7 @@ def incident_view(session: Session, number: int | None) -> dict[str, Any]:
         "confidence": incident.confidence or 0.0,
         "cause": {**_NO_CAUSE, **(incident.cause or {})},
         "candidates": incident.analysis.get("candidates", []),
-        "tickets": [{"system": t.system, "id": t.id, "url": t.url, "status": t.status} for t in tickets],
+        "tickets": [{"system": t.system, "id": t.id, "url": t.url, "status": t.status, "owner": t.owner} for t in tickets],
     }
 
 

@@ -1,6 +1,7 @@
 """Tickets of other systems: remembered when a step opens one, and what people do to them brought back as events.
 
-The answer of any connector that has `ticket` (its id there), `url` and `status` is a ticket.
+The answer of any connector that has `ticket` (its id there), `url` and `status`, and where it has one `owner` ("" for nobody), is a
+ticket.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def mirror(session: Session, system: str, incident: int | None, output: Mapping[
         return
     known = session.get(Ticket, (system, ticket))
     if known is None:
-        session.add(Ticket(system=system, id=ticket, url=url, incident=incident, status=str(output.get("status", "open"))))
-    else:
-        known.url, known.status = url, str(output.get("status", known.status))
+        known = Ticket(system=system, id=ticket, incident=incident, status="open", owner="")
+        session.add(known)
+    known.url, known.status, known.owner = url, str(output.get("status", known.status)), str(output.get("owner", known.owner))
 
 
 class TicketChanges:

@@ -177,6 +177,7 @@ class Ticket(Base):
     url: Mapped[str] = mapped_column(Text, default="")
     incident: Mapped[int] = mapped_column(index=True)
     status: Mapped[str] = mapped_column(String, default="open")
+    owner: Mapped[str] = mapped_column(String, default="", server_default="")
 
 
 class Change(Base):

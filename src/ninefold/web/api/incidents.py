@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from ninefold import __version__
 from ninefold.incidents import handling, view
 from ninefold.incidents.postmortem import draft
+from ninefold.oncall.view import escalation
 from ninefold.store.records.incidents import Incident, incident_key
 from ninefold.web.api.workflows import approvals_of, runs_of
 from ninefold.web.auth import AUDITED, Operator, Viewer
@@ -83,7 +84,11 @@ def incident(key: str, actor: Viewer, app: TheApp) -> Json:
     topology = app.incidents.topology()
     with app.records.reading() as session:
         found = view.find(session, key)
-        return view.whole(session, found, topology) | {"runs": runs_of(session, found.id), "approvals": approvals_of(session, found.id)}
+        return view.whole(session, found, topology) | {
+            "runs": runs_of(session, found.id),
+            "approvals": approvals_of(session, found.id),
+            "escalation": escalation(session, found.id),
+        }
 
 
 @router.get("/incidents/{key}/timeline")

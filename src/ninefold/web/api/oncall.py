@@ -213,6 +213,9 @@ def _save(app: TheApp, name: str, plan: Plan, actor: str, version: int | None) -
 
 
 def _take_calendar(app: TheApp, name: str, wanted: CalendarWanted, actor: str) -> None:
+    if wanted.text:  # taken apart, and refused, before others wait for this transaction
+        with app.records.reading() as session:
+            view.readable(session, name, wanted.text)
     with app.records.session() as session:
         arranging.take_calendar(session, name, wanted.url, wanted.text, actor, now())
 
