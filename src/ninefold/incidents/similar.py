@@ -26,10 +26,12 @@ Json = dict[str, Any]
 
 LOOKED_AT = 500
 """How many incidents before this one are compared with it."""
-ALIKE = 0.3
+ALIKE = 0.25
 _WEIGHTS = {"alerts": 0.35, "cause": 0.2, "rules": 0.15, "words": 0.15, "templates": 0.1, "kinds": 0.05}
 _WORD = re.compile(r"[A-Za-z][A-Za-z_-]{2,}")
 _NAMED, _LINES = 3, 20
+_FEW = 20
+"""Incidents without anything in common that are thought of beside those there are: what most of three share is not common yet."""
 _DONE = {"acknowledged", "mitigated", "resolved", "reopened", "assigned", "verdict", "severity", "teams"}
 
 Aspects = Mapping[str, frozenset[str]]
@@ -76,8 +78,8 @@ def _aspects(incident: Incident) -> Aspects:
 def _rarity(sets: Sequence[frozenset[str]]) -> dict[str, float]:
     """How much each item tells: 1 for one that nobody else has, near 0 for one that all have."""
     count = Counter(item for each in sets for item in each)
-    whole = math.log(len(sets) + 1)
-    return {item: max(math.log((len(sets) + 1) / number) / whole, 0.05) for item, number in count.items()}
+    number = len(sets) + _FEW
+    return {item: max(math.log(number / times) / math.log(number), 0.05) for item, times in count.items()}
 
 
 def _overlap(mine: frozenset[str], theirs: frozenset[str], rarity: Mapping[str, float]) -> float | None:
