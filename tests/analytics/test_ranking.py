@@ -159,3 +159,24 @@ def test_one_that_came_back_into_its_band_is_less_interesting() -> None:
     state, one = np.ones(3), np.ones(3)
     found = ranking.strength(state, np.array([1.0, 3.0, np.nan]), one, 0 * one, 2 * one)
     assert found.tolist() == [1.0, 3.0, 1.0]
+
+
+def test_of_a_held_series_the_ranking_learns_nothing_and_still_says_that_it_is_odd() -> None:
+    technique = Baseline()
+    technique.process(described(1, "service:shop"))
+    technique.process(metric([1] * 300, at(300).tolist(), noise(300).tolist()))
+    now = START + 300 * MINUTE
+    said = {
+        "id": "i",
+        "time": now,
+        "kind": "incident",
+        "status": "opened",
+        "entity": "service:shop",
+        "attributes": {"ninefold.incident": "INC-1"},
+    }
+    technique.process(batch_of("event", "ninefold", now, [said]))
+    before = technique._state.ranks[0].copy()
+    technique.process(metric([1] * 60, (START + np.arange(300, 360) * MINUTE).tolist(), (noise(60) + 500).tolist()))
+    after = technique._state.ranks[0]
+    assert (after[: ranking.PEAK] == before[: ranking.PEAK]).all()
+    assert after[ranking.STATE] > 3 * max(before[ranking.STATE], 1.0)

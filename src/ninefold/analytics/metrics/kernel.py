@@ -375,6 +375,20 @@ def _note(cells, times, values, numbers, at, row, i, t, v, centre, lower, upper,
     numbers[at, c.I_HORIZON], numbers[at, c.I_OFTEN] = horizon, often
 
 
+@hot
+def _ranked(cells, ranks, kept, settings, slot, v, usual, age):  # type: ignore[no-untyped-def]
+    """The score and state of a point; nothing is learned of a series that is held."""
+    held = cells[slot, c.HOLD] != 0.0 and cells[slot, c.HELD] < settings[c.S_HOLD]
+    if held:
+        for k in range(r.PEAK):
+            kept[k] = ranks[slot, k]
+    score, state = rank(ranks, slot, v, usual, age)
+    if held:
+        for k in range(r.PEAK):
+            ranks[slot, k] = kept[k]
+    return score, state
+
+
 @njit(_FOLD, cache=True, nogil=True, error_model="numpy")
 def fold(state, weeks, clock, used, settings, slots, moments, points, received, band, values, numbers):  # type: ignore[no-untyped-def]
     """Take points in order: judge, learn, and write findings.
@@ -397,8 +411,8 @@ def fold(state, weeks, clock, used, settings, slots, moments, points, received, 
     (cells, exact, times, profile, days, ranks), (means, counts) = state, weeks
     cells, exact, times, profile, days = borrowed(cells), borrowed(exact), borrowed(times), borrowed(profile), borrowed(days)
     ranks, means, counts, clock = borrowed(ranks), borrowed(means), borrowed(counts), borrowed(clock)
-    settings, slots, moments, points = borrowed(settings), borrowed(slots), borrowed(moments), borrowed(points)
-    band, values, numbers = borrowed(band), borrowed(values), borrowed(numbers)
+    settings, slots, moments, points, band = borrowed(settings), borrowed(slots), borrowed(moments), borrowed(points), borrowed(band)
+    values, numbers, kept = borrowed(values), borrowed(numbers), np.empty(r.PEAK, np.float32)
     found = clock[4] = 0
     for i in range(len(slots)):
         t, v, slot = moments[i], points[i], np.uintp(slots[i])
@@ -417,10 +431,10 @@ def fold(state, weeks, clock, used, settings, slots, moments, points, received, 
         dt, v = _due(cells, exact, times, clock, slot, t, v, received)
         if dt != dt:
             continue
-        v = min(max(v, -_MOST), _MOST)
-        band[i, 3], band[i, 4] = rank(ranks, slot, v, _usual(cells, profile, days, slot, t), (t - times[slot, c.BORN]) * 1e-9)
-        status, reason, horizon, often = c.RESOLVED, c.MISSING, 0, 0
+        v, usual, age = min(max(v, -_MOST), _MOST), _usual(cells, profile, days, slot, t), (t - times[slot, c.BORN]) * 1e-9
+        band[i, 3], band[i, 4] = _ranked(cells, ranks, kept, settings, slot, v, usual, age)
         if cells[slot, c.FIRING] == c.MISSING:
+            status, reason, horizon, often = c.RESOLVED, c.MISSING, 0, 0
             cells[slot, c.FIRING] = cells[slot, c.STREAK] = cells[slot, c.SHORT] = cells[slot, c.LONG] = 0.0
             centre = lower = upper = math.nan
             exact[slot, c.VALUE] = v

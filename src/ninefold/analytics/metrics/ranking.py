@@ -22,6 +22,7 @@ VIEWS = ("level", "drift", "sustained", "daily", "expected")
 hour, and its lasting distance from whatever of the two has explained it best."""
 LEVEL, DRIFT, SUSTAINED, DAILY, EXPECTED = range(5)
 
+# of a series that is held nothing before PEAK changes
 HIGH, LOW = 0, 5  # the highest and lowest each view has shown
 TAIL = 10  # 95 % quantile and mean excess of drift, sustained and daily
 VOTE = 16  # how much each view has surprised lately: a view that often does loses its vote
