@@ -28,10 +28,12 @@ import pyarrow as pa
 from bench.data import DATA
 from ninefold.analytics.alerts.correlate import Correlator
 from ninefold.analytics.alerts.groups import Alert
-from ninefold.config import CorrelationConfig
+from ninefold.config import AlertRule, AlertsConfig, CorrelationConfig, Inhibition
 from ninefold.ground.clock import SECOND
 from ninefold.ground.meter import Meter
 from ninefold.incidents import Incidents
+from ninefold.incidents.inhibition import Inhibitions
+from ninefold.incidents.rules import parsed
 from ninefold.model.matcher import Finder, Matcher
 from ninefold.model.signal import Batch, batch_of
 from ninefold.model.topology import Relation, Topology
@@ -238,15 +240,17 @@ def speed() -> dict[str, Any]:
     return _rate("correlator alone", len(alerts), time.process_time() - started, 5000)
 
 
-def room(count: int = 20_000, size: int = 500) -> dict[str, Any]:
-    """Alert events per CPU-second through the whole incident room: fold, write incidents, timeline, ledger, outbox, position."""
+def room(count: int = 20_000, size: int = 500, *, ruled: bool = False) -> dict[str, Any]:
+    """Alert events per CPU-second through the whole incident room: fold, write incidents, timeline, ledger, outbox, position; `ruled`:
+    with a rule that fits every alert."""
     rng = np.random.default_rng(1)
     services, rules = rng.integers(200, size=count), rng.integers(50, size=count)
     begin = 1_700_000_000 * SECOND
     with tempfile.TemporaryDirectory() as folder:
         records = Records(f"sqlite:///{folder}/records.db")
         upgrade(records)
-        incidents = Incidents(records, NoStore(), CorrelationConfig(), Meter())
+        asked = {"all": AlertRule(matchers=["job=bench"], keep_firing_for_s=60, flapping=6)} if ruled else {}
+        incidents = Incidents(records, NoStore(), CorrelationConfig(), Meter(), alerts=AlertsConfig(rules=asked))
         edges = [{"from_entity": f"service:s{i}", "to_entity": f"service:s{i // 2}", "kind": "calls", "time": begin} for i in range(1, 200)]
         incidents.consume([batch_of("relation", "bench", begin, edges)], 1)
         batches = []
@@ -263,7 +267,8 @@ def room(count: int = 20_000, size: int = 500) -> dict[str, Any]:
             incidents.consume([batch], batch.position)
         took = time.process_time() - started
         records.close()
-    return _rate("alert event to incident, records written", count, took, 2000)
+    name = "alert event to incident, records written" + (", a rule fits every alert" if ruled else "")
+    return _rate(name, count, took, 2000)
 
 
 def mutes(alerts: int = 10_000, mutes: int = 1_000) -> list[dict[str, Any]]:
@@ -300,6 +305,46 @@ def mutes(alerts: int = 10_000, mutes: int = 1_000) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def inhibitions(alerts: int = 10_000, rules: int = 1_000) -> list[dict[str, Any]]:
+    """How long it takes to note which alerts fire as sources and to say what inhibits each of them, by rules that all ask for equal
+    labels; and the same asked rule by rule of every pair (a hundredth of the alerts) in the same run."""
+    labels = [
+        {"alertname": f"Rule{i % 60}", "service": f"s{i % 200}", "node": f"n{i % 500}", "severity": "critical" if i % 7 == 0 else "warning"}
+        for i in range(alerts)
+    ]  # fmt: skip
+    asked = {
+        f"r{n}": Inhibition(
+            source_matchers=[f"alertname=Rule{n % 60}", "severity=critical"],
+            target_matchers=[f"service=~s{n % 200}|s{n % 77}", "severity=warning"],
+            equal=["node"] if n % 2 else ["service", "node"],
+        )
+        for n in range(rules)
+    }  # fmt: skip
+    room = Inhibitions()
+    room.take(asked)
+    started = time.process_time()
+    sides = room.sides(labels)
+    for i, (one, hits) in enumerate(zip(labels, sides, strict=True)):
+        room.fire(str(i), "", one, hits)
+    found = room.ask(labels, sides)
+    took = time.process_time() - started
+    started = time.process_time()
+    again = room.ask(labels, room.sides(labels))
+    active = time.process_time() - started
+    started = time.process_time()
+    plain = [(parsed(r.source_matchers), parsed(r.target_matchers), r.equal) for r in asked.values()]
+    holds = [[all(m.holds(one.get(m.name, "")) for m in source) for source, _, _ in plain] for one in labels[::100]]
+    theirs = 100 * (time.process_time() - started)
+    assert found == again
+    assert any(found)
+    assert any(map(any, holds))
+    return [
+        {"name": f"{alerts:,} alerts against {rules:,} inhibitions, {text}", "value": round(1000 * value), "unit": "CPU-ms", "target": 50,
+         "peer": f"sources rule by rule {1000 * theirs:,.0f}", "ratio": round(theirs / value, 1), "lower": True}
+        for text, value in (("all told at once", took), ("asked again", active))
+    ]  # fmt: skip
+
+
 class NoStore:
     """A telemetry store nobody asks."""
 
@@ -327,7 +372,7 @@ def accuracy() -> list[dict[str, Any]]:
 
 def run() -> list[dict[str, Any]]:
     """Speed."""
-    return [speed(), room(), *mutes()]
+    return [speed(), room(), room(ruled=True), *mutes(), *inhibitions()]
 
 
 def main() -> None:

@@ -182,8 +182,9 @@ class App:
         self._upkeep = Upkeep(self.store, cold.to if cold else None, cold.older_than_days if cold else 1)
         self.store.open()
         self.incidents = Incidents(
-            self.records, self.store, config.correlation, self.meter, store_position=lambda: self.journal.position("store")
-        )
+            self.records, self.store, config.correlation, self.meter, store_position=lambda: self.journal.position("store"),
+            alerts=config.alerts,
+        )  # fmt: skip
         folders = [config.workflows.path] if config.workflows.path else []
         workflows = [workflow for folder in folders for workflow in load_folder(folder)]
         self.workflows = Workflows(self.records, self.connectors, workflows, config.workflows, self.meter)

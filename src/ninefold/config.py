@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from ninefold.ground.errors import ConfigError
+from ninefold.ground.errors import BadData, ConfigError
+from ninefold.model.matcher import Matcher, checked
 from ninefold.plugin import Strict
 
 _REFERENCE = re.compile(r"\$\{(?:(file):)?([^}]+)\}")
@@ -164,6 +165,96 @@ class CorrelationConfig(Strict):
     min_alerts: int = Field(2, ge=1, description="Distinct (entity, rule) pairs before an incident below critical is shown.")
 
 
+class Matched(Strict):
+    """Something that is said of alerts by their labels."""
+
+    matchers: list[str] = Field(min_length=1, max_length=50, description='All must hold, e.g. service=cart or alertname=~"Disk.*".')
+
+    @field_validator("matchers")
+    @classmethod
+    def _usable(cls, matchers: list[str]) -> list[str]:
+        return _together(matchers)
+
+
+def _together(matchers: list[str]) -> list[str]:
+    try:
+        checked([Matcher.parse(text) for text in matchers])
+    except BadData as error:
+        raise ValueError(str(error)) from error
+    return matchers
+
+
+_WEEK_S = 7 * 86400
+
+
+class AlertRule(Matched):
+    """What is asked of alerts before they count, and before their end does; what is left out, a later rule or the default decides."""
+
+    for_s: float | None = Field(None, ge=0, le=_WEEK_S, description="An alert is pending, and in no incident, until it has held so long.")
+    keep_firing_for_s: float | None = Field(None, ge=0, le=_WEEK_S, description="An end counts once it has lasted so long.")
+    samples: int | None = Field(None, ge=1, le=1000, description="An alert is pending until it was told so often.")
+    samples_within_s: float | None = Field(None, gt=0, le=_WEEK_S, description="Within this time; any time when left out.")
+    flapping: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Changes between firing and resolved above which an alert is flapping; 0, the default: it never is.",
+    )
+    flapping_within_s: float | None = Field(
+        None, gt=0, le=_WEEK_S, description="Within this time, and until it was calm for as long. Default 600."
+    )
+    expire_after_s: float | None = Field(
+        None, gt=0, le=18000, description="An alert nobody has told of for so long is expired, though nobody said that it ended."
+    )
+
+
+class HeartbeatConfig(Matched):
+    """Events that are expected again and again, such as Alertmanager's Watchdog; an alert is raised when they stay away."""
+
+    every_s: float = Field(gt=0, le=_WEEK_S, description="The longest time from one to the next.")
+    grace_s: float = Field(0.0, ge=0, le=_WEEK_S, description="How much later one may be.")
+    severity: Literal["critical", "high", "warning", "info"] = Field("critical", description="Of the alert that it is late.")
+    entity: str = Field("", max_length=500, description="What the alert is about; service:ninefold when left out.")
+
+
+class Inhibition(Strict):
+    """While one alert fires, others are hidden, as Alertmanager means it."""
+
+    source_matchers: list[str] = Field(min_length=1, max_length=50, description="Alerts that hide others while they fire; all must hold.")
+    target_matchers: list[str] = Field(min_length=1, max_length=50, description="Alerts that are hidden; all must hold.")
+    equal: list[str] = Field(
+        default_factory=list, max_length=20, description="Labels both must have with the same value; missing in both is the same."
+    )
+
+    @field_validator("source_matchers", "target_matchers")
+    @classmethod
+    def _usable(cls, matchers: list[str]) -> list[str]:
+        return _together(matchers)
+
+
+class ChangeWindows(Strict):
+    """Tickets that mute what they are about while their change lasts; none do unless sources are named."""
+
+    sources: list[str] = Field(default_factory=list, description="Sources whose word is taken for it; * and ? stand for anything.")
+    kinds: list[Literal["change", "deployment", "maintenance", "ticket"]] = Field(
+        default=["change", "maintenance"], description="Kinds of events that may."
+    )
+    approved: list[str] = Field(
+        default=["approved", "scheduled", "implement", "implementing", "in progress", "started"],
+        description="Statuses, in small letters, in which a change mutes; any other ends its mute.",
+    )
+    longest_s: float = Field(86400.0, gt=0, description="What is planned for longer is muted for so long only.")
+
+
+class AlertsConfig(Strict):
+    """When alerts count, what hides them, and what must be heard of again and again. What is saved in the console comes first."""
+
+    rules: dict[str, AlertRule] = Field(default_factory=dict, description="name -> rule; each setting is that of the first that fits.")
+    heartbeats: dict[str, HeartbeatConfig] = Field(default_factory=dict, description="name -> heartbeat.")
+    inhibitions: dict[str, Inhibition] = Field(default_factory=dict, description="name -> inhibition.")
+    change_windows: ChangeWindows = ChangeWindows()
+
+
 class WorkflowsConfig(Strict):
     """Automation and its brakes."""
 
@@ -203,6 +294,7 @@ class Config(Strict):
     stewardship: StewardshipConfig = StewardshipConfig()
     logs: LogsConfig = LogsConfig()
     correlation: CorrelationConfig = CorrelationConfig()
+    alerts: AlertsConfig = AlertsConfig()
     forecast: ForecastConfig = ForecastConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()
     oncall: OnCallConfig = OnCallConfig()

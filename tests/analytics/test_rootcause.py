@@ -175,7 +175,7 @@ def test_alerts_alone_determine_nothing() -> None:
 def test_of_equal_culprits_the_same_is_blamed_every_time(order: tuple[str, str]) -> None:
     evidence = Evidence({"service:a": 2.0, "service:b": 2.0, "service:c": 2.0})
     graph: Any = {"service:a": order}  # a set in either order
-    found = {c.entity: c.items for c in _candidates({"failures": evidence}, graph, set(), (), {})}
+    found = {c.entity: c.items for c in _candidates({"failures": evidence}, graph, set(), (), {}, {})}
     assert [item.text for item in found["service:a"] if item.kind == "graph"] == ["b, which it needs, explains part of this"]
 
 

@@ -23,9 +23,11 @@ def answers(now: datetime) -> dict[str, Any]:
     over = anomaly | {"fingerprint": "00000000000000ac", "title": "Mail is still", "entity": "service:shop/mail", "reason": "stall",
                       "status": "resolved", "until": ago[1], "technique": "peers", "severity": "warning", "demoted": True}  # fmt: skip
     move = {
+        "about": "thresholds",
         "id": 7, "time": ago[25], "scope": "series", "target": "1001", "before": 1.0, "after": 1.15, "why": "noise, says ops",
         "fingerprint": MARK, "actor": "ops", "undone": False,
     }  # fmt: skip
+    lesson = move | {"about": "incidents", "scope": "rule", "target": "HighCPU", "after": 1.284, "why": "INC-4: noise", "time": ago[600]}
     side = {"alarms": 4, "rate": 0.4, "low": 0.1, "high": 0.9, "useful": 1, "noise": 0}
     breach = {"earliest": ahead[2], "likely": ahead[3], "latest": ahead[5], "chance": 0.92}
     quality = [
@@ -96,7 +98,11 @@ def answers(now: datetime) -> dict[str, Any]:
         "detection/sensitivity": {"experts": {"level": 12, "daily": 3}, "items": [{
             "scope": "everything", "name": "", "word": "normal", "target": 0.5, "measured": 0.31, "alarms": 6, "useful": 2, "series": 15,
         }]},
-        "detection/learned": {"items": [move]},
+        "detection/learned": {"items": [move, lesson]},
+        "regroupings": {"items": [{
+            "id": 3, "time": ago[25], "deed": "merge", "actor": "ops", "note": "one outage", "into": "INC-42", "incidents": ["INC-41"],
+            "alerts": 2, "title": "INC-41 merged into INC-42 by ops", "undone": "",
+        }]},
         "detection/shadow": {"comparison": {
             "candidate": {"sure": 5.0}, "since": ago[600], "series": 12, "series_weeks": 0.3, "current": side,
             "candidate_side": side | {"alarms": 2}, "both": 2, "only_current": 2, "only_candidate": 0, "earlier": 0, "later": 1,

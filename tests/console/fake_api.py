@@ -145,6 +145,7 @@ class FakeServer:
         post = {
             "sources/{name:path}/mapping/preview": self._preview, "sources/{name:path}/mapping/replay": self._reread,
             "source-kinds/{kind}/check": self._check,
+            "incidents/{id}/merge": self._noted, "incidents/{id}/split": self._noted,
             "incidents/{id}/{action}": self._act, "quarantine/replay": self._replay, "workflows/{name}/run": self._start_run,
             "workflows/stop": self._stop, "runs/{id}/cancel": self._cancel, "approvals/{id}": self._decide, "query": self._query,
             "regression": lambda _, body: JSONResponse(fake_regression.fit(now, body)),
@@ -152,7 +153,8 @@ class FakeServer:
             "oncall/schedules/{name}/overrides": self._noted, "oncall/pages": self._noted, "oncall/pages/{id}/again": self._noted,
             "oncall/schedules/{name}/link": lambda *_: JSONResponse({"path": "/api/v1/oncall/schedules/primary.ics?token=s3cret"}, 201),
             "mutes": self._noted, "mutes/preview": lambda *_: JSONResponse(fake_mutes.preview(self.now)),
-            "anomalies/{id}/verdict": self._noted, "detection/learned/{id}/undo": self._noted,
+            "anomalies/{id}/verdict": self._noted, "detection/learned/{id:path}/undo": self._noted,
+            "regroupings/{id}/undo": self._noted,
             "detection/shadow/promote": self._noted, "detection/shadow": self._noted,
         }  # fmt: skip
         routes: list[Route | WebSocketRoute] = [Route(f"{api}/session", self._session, methods=["POST", "DELETE"])]
@@ -164,6 +166,9 @@ class FakeServer:
         routes += [Route(f"{api}/detection/sensitivity", self._guarded(self._noted), methods=["PUT"])]
         routes += [Route(f"{api}/workflows/stop", self._guarded(self._lift), methods=["DELETE"])]
         routes += [Route(f"{api}/mutes/{{id}}", self._guarded(lambda _: JSONResponse({})), methods=["DELETE"])]
+        routes += [Route(f"{api}/alerts/{{rest:path}}", self._guarded(self._noted), methods=["PUT"])]
+        routes += [Route(f"{api}/alerts/{{rest:path}}", self._guarded(lambda _: JSONResponse({})), methods=["DELETE"])]
+        routes += [Route(f"{api}/inhibitions/{{name}}", self._guarded(self._noted), methods=["PUT"])]
         routes += [Route(f"{api}/regressions/{{id}}", self._guarded(lambda _: Response(status_code=204)), methods=["DELETE"])]
         routes += [WebSocketRoute(f"{api}/live", self._live), Route("/{path:path}", self._page)]
         return Starlette(routes=routes)

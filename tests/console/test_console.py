@@ -23,7 +23,7 @@ PAGES = {
     "/incidents/INC-8140/timeline": "INC-8140",
     "/incidents/INC-8140/alerts": "INC-8140",
     "/incidents/INC-8140/why": "INC-8140",
-    "/alerts?status=all&selected=00000000000000c2": "Alerts",
+    "/alerts?state=all&selected=00000000000000c2": "Alerts",
     "/mutes?selected=8f8b0a52-43c5-4b8e-9b6e-0d6c9e1f0a01": "Mutes",
     "/on-call": "On-call",
     "/on-call/pages": "On-call",

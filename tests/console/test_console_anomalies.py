@@ -70,11 +70,17 @@ def test_what_was_learned_is_undone_and_words_are_set(serve: Serve, visit: Open)
     page = visit(server, "/anomalies/learned")
     page.get_by_role("group", name="Sensitivity of everything").get_by_role("button", name="calm").click()
     expect(page.get_by_text("Everything is calm from now on.")).to_be_visible()
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Undo").first.click()
     expect(page.get_by_text("Taken back.")).to_be_visible()
+    lesson = page.get_by_role("listitem").filter(has_text="INC-4: noise")
+    expect(lesson).to_contain_text("less severe when alone: rule HighCPU: 1.000 → 1.284, ops")
+    with page.expect_response(re.compile("/undo$")):
+        lesson.get_by_role("button", name="Undo").click()
     page.get_by_role("button", name="Promote").click()
     expect(page.get_by_text("The candidate is current.")).to_be_visible()
-    assert [path.removeprefix("/api/v1/detection/") for path, _ in server.posted] == ["sensitivity", "learned/7/undo", "shadow/promote"]
+    assert [path.removeprefix("/api/v1/detection/") for path, _ in server.posted] == [
+        "sensitivity", "learned/7/undo", "learned/incidents/7/undo", "shadow/promote",
+    ]  # fmt: skip
 
 
 def test_anomalies_and_forecasts_follow_their_topics(serve: Serve, visit: Open) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import func, select
 
-from ninefold.config import CorrelationConfig
+from ninefold.config import AlertsConfig, CorrelationConfig
 from ninefold.ground.clock import SECOND
 from ninefold.ground.meter import Meter
 from ninefold.incidents import Incidents, view
@@ -38,15 +38,16 @@ class EmptyStore:
 class Room:
     """`feed` is one consume of the next journal position."""
 
-    def __init__(self, folder: Path, store: Any = None, **config: Any) -> None:
+    def __init__(self, folder: Path, store: Any = None, alerts: Mapping[str, Any] | None = None, **config: Any) -> None:
         self.records = Records(f"sqlite:///{folder}/records.db")
         Base.metadata.create_all(self.records.engine)
         self.config, self.store, self.stored = CorrelationConfig(**config), store or EmptyStore(), 1 << 62
+        self.alerts = AlertsConfig.model_validate(alerts or {})
         self.position = 0
         self.restart()
 
     def restart(self) -> None:
-        self.incidents = Incidents(self.records, self.store, self.config, Meter(), lambda: self.stored)
+        self.incidents = Incidents(self.records, self.store, self.config, Meter(), lambda: self.stored, self.alerts)
 
     def feed(self, *rows: Mapping[str, Any], received_s: float = 0, source: str = "am") -> list[Batch]:
         self.position += 1

@@ -145,7 +145,8 @@ def test_a_status_change_among_a_million_alerts_is_quick(tmp_path: Path) -> None
     with room.records.engine.begin() as connection:
         rows = "WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last}) "
         rows += "INSERT INTO {table} SELECT {values} FROM n"
-        alert = "'f' || i, 'service:' || (i % 5000), 'alert', 'r' || (i % 100), 't', 'high', 'firing', 1, 2, 1, 2 + i % 20000, 'e' || i, 2"
+        alert = "'f' || i, 'service:' || (i % 5000), 'alert', 'r' || (i % 100), 't', 'high', 'firing', 1, 2, 1, 2 + i % 20000, 'e' || i"
+        alert += ", 2, 'firing', 1, NULL, NULL"
         connection.exec_driver_sql(rows.format(first=0, last=999_999, table="alert_state", values=alert))
         columns = "id, title, status, pending, severity, entity, component, opened, first_event, last_event, owner, alerts, entities, rules"
         columns += ", verdict, reason, analysis, position, due, analysed_until, feedback, fixed_by, version, held"

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from ninefold.ground.clock import SECOND, now
 from ninefold.ground.errors import BadData, Conflict, NotFound
+from ninefold.incidents import alerts
 from ninefold.incidents.mutes import Wish, state_of
 from ninefold.incidents.windows import edge, window
 from ninefold.model.matcher import Finder, Matcher
@@ -81,6 +82,15 @@ def test_what_still_fires_comes_back_when_the_mute_ends_as_one_incident(room: Ro
     assert hidden(room) == 0
     room.tick(700)
     assert len(room.list()) == 1
+
+
+def test_the_story_of_an_alert_tells_of_the_mute_when_all_is_over(room: Room) -> None:
+    room.incidents.mutes.create(wish(0, 600), "anna")
+    room.feed(event(0), received_s=0)
+    room.feed(event(50, status="resolved"), received_s=50)
+    with room.records.reading() as session:
+        why = alerts.whole(session, event(0)["fingerprint"])["why"]
+    assert [each["step"] for each in why] == ["mute", "dedup"]
 
 
 def test_an_alert_told_after_the_mute_is_seen_at_once(room: Room) -> None:
@@ -227,3 +237,25 @@ def test_a_matcher_holds_for_the_whole_value() -> None:
     assert not Matcher("a", "=~", "x").holds("x\n")
     assert replace(Matcher("a", "!~", "x|y"), value="z").holds("x")
     assert str(Matcher("a", "!=", "b")) == 'a!="b"'
+
+
+def test_a_maintenance_in_the_hours_the_clock_repeats_or_leaps_over_holds_once() -> None:
+    """02:30 in Berlin for an hour: it comes twice on 25 October 2026 and not at all on 28 March 2027."""
+    starts, ends = _at(2026, 10, 4, 0, 30), _at(2028, 1, 1)
+    mute = Mute(matchers=[], starts=starts, ends=ends, rrule="FREQ=WEEKLY", duration_s=3600, timezone="Europe/Berlin")
+    for around, first in ((_at(2026, 10, 25), _at(2026, 10, 25, 0, 30)), (_at(2027, 3, 28), _at(2027, 3, 28, 1, 30))):
+        for minute in range(0, 300, 5):
+            at = around + minute * 60 * SECOND
+            held = window(mute, at)
+            assert held == ((first, first + 3600 * SECOND) if first <= at < first + 3600 * SECOND else None), minute
+            assert edge(mute, at) > at
+
+
+@given(st.integers(0, 3 * 365 * 24 * 4), st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]))
+def test_a_window_lasts_until_its_edge(quarter: int, zone: str) -> None:
+    mute = Mute(matchers=[], starts=T0, ends=T0 + 3000 * 86_400 * SECOND, rrule="FREQ=DAILY", duration_s=5400, timezone=zone)
+    at = T0 + quarter * 900 * SECOND
+    held, turn = window(mute, at), edge(mute, at)
+    assert turn > at
+    assert held is None or held[0] <= at < held[1] <= turn
+    assert window(mute, turn - 1) == held

@@ -31,6 +31,13 @@ CHANGES = [
     Row(4, "run", "progress", "RUN-1", {"incident": "INC-1"}),
     Row(5, "incident", "updated", "INC-1", {"title": "disk and log full", "severity": "critical"}),
     Row(6, "run", "succeeded", "RUN-1", {"incident": "INC-1", "title": "Workflow clean-up succeeded"}),
+    Row(
+        7,
+        "heartbeat",
+        "firing",
+        "dog",
+        {"title": "The heartbeat dog is late", "alertname": "heartbeat dog", "entity": "", "severity": "high"},
+    ),
 ]
 
 
@@ -67,8 +74,8 @@ def test_what_somebody_can_learn_from_later_becomes_an_event_once(emit_fails: in
     emitted, kept = followed(emit_fails)
     events = [row for batch in emitted for row in batch.rows.select(["source_id", "status", "title", "kind"]).to_pylist()]
     assert [(event["source_id"], event["status"]) for event in events] == [
-        ("INC-1", "opened"), ("INC-1", "updated"), ("RUN-1", "succeeded"),
+        ("INC-1", "opened"), ("INC-1", "updated"), ("RUN-1", "succeeded"), ("dog", "firing"),
     ]  # fmt: skip
-    assert [event["kind"] for event in events] == ["incident", "incident", "workflow"]
+    assert [event["kind"] for event in events] == ["incident", "incident", "workflow", "alert"]
     assert events[1]["title"] == "disk and log full"
-    assert kept == [0, 4, 6]
+    assert kept == [0, 4, 7]

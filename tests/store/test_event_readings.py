@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from conftest import OpenStore
 from ninefold.ground.clock import SECOND, now
 from ninefold.model.signal import batch_of
 from ninefold.store import schema
 from ninefold.store.telemetry import Telemetry
+
+OpenStore = Callable[..., Telemetry]
 
 DAY = 86400 * SECOND
 AT = now() // SECOND * SECOND

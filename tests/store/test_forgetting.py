@@ -13,6 +13,7 @@ from ninefold.store.records import forgetting, migrate
 from ninefold.store.records.base import Audit, Outbox, Position, Records
 from ninefold.store.records.forgetting import DAY, READERS, forget
 from ninefold.store.records.incidents import AlertState, Change, Incident, IncidentEvent, Ledger, Timeline
+from ninefold.store.records.mutes import Mute
 from ninefold.store.records.oncall import Escalation, Override, Page
 
 AT = now()
@@ -97,3 +98,12 @@ def test_other_history_is_deleted_by_age(records: Records) -> None:
         session.add(Change(event_id="old", time=OLD, kind="change", entity="", title="", event={}))
     assert forget(records, AT, 400) == 41
     assert [count(records, record) for record in (Audit, Ledger, Change)] == [1, 1, 1]
+
+
+def test_mutes_that_were_over_long_ago_are_deleted(records: Records) -> None:
+    with records.session() as session:
+        for key, ends in (("old", OLD), ("young", YOUNG), ("coming", AT + DAY)):
+            session.add(Mute(id=key, matchers=[], starts=OLD - DAY, ends=ends, owner="ann", reason="x"))
+    assert forget(records, AT, 400) == 1
+    with records.reading() as session:
+        assert set(session.scalars(select(Mute.id))) == {"young", "coming"}

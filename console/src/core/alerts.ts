@@ -1,6 +1,9 @@
 /** Alerts, the mutes that hide them, and what people write of mutes. */
 import type { Severity } from './types'
 
+export const STATES = ['firing', 'acknowledged', 'pending', 'suppressed', 'resolved', 'expired'] as const
+export type AlertState = (typeof STATES)[number]
+
 export interface Alert {
   fingerprint: string
   title: string
@@ -8,25 +11,74 @@ export interface Alert {
   kind: string
   rule: string
   severity: Severity
-  status: string
+  state: AlertState
+  since: string
+  /** When one that is pending begins to count. */
+  until: string | null
   first: string
   last: string
   heard: string | null
   count: number
   incident: string | null
   mutes: string[]
+  inhibitions: { rule: string; by: string; title: string }[]
+  /** The id of its last event. */
+  event: string
   source: string
+  source_id: string
   attributes: Record<string, string>
 }
 
 export interface AlertPage {
   items: Alert[]
   next: string | null
-  counts: Record<'firing' | 'suppressed' | 'resolved' | 'all', number>
+  counts: Record<AlertState | 'all', number>
 }
 
 export interface AlertDetail extends Alert {
   why: { time: string; step: string; text: string }[]
+}
+
+/** What somebody saved, or the configuration says. */
+interface Setting {
+  name: string
+  origin: 'saved' | 'configuration'
+  author: string
+  version: number
+  matchers: string[]
+}
+
+export interface AlertRule extends Setting {
+  for_s?: number
+  keep_firing_for_s?: number
+  samples?: number
+  samples_within_s?: number
+  flapping?: number
+  flapping_within_s?: number
+  expire_after_s?: number
+}
+
+export interface Heartbeat extends Setting {
+  every_s: number
+  grace_s: number
+  severity: Severity
+  entity: string
+  state: 'waiting' | 'beating' | 'late'
+  last: string | null
+  late: string | null
+  beats: number
+  event: string
+}
+
+export interface Inhibition extends Omit<Setting, 'matchers'> {
+  source_matchers: string[]
+  target_matchers: string[]
+  equal: string[]
+  hides: number
+}
+
+export interface Settings<T> {
+  items: T[]
 }
 
 export type Op = '=' | '!=' | '=~' | '!~'
@@ -39,7 +91,9 @@ export interface Matcher {
 
 export interface Mute {
   id: string
-  kind: 'silence' | 'maintenance'
+  kind: 'silence' | 'maintenance' | 'change'
+  /** The ticket that opened it. */
+  origin: string
   state: 'active' | 'pending' | 'expired'
   matchers: Matcher[]
   text: string

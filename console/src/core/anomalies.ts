@@ -61,8 +61,9 @@ export interface Interesting {
   deviation: string
 }
 
-/** One change of thresholds. */
+/** One change of what is believed of thresholds, or from verdicts on incidents. */
 export interface Move {
+  about: 'thresholds' | 'incidents'
   id: number
   time: string
   scope: string

@@ -3,7 +3,7 @@
 export type Severity = 'critical' | 'high' | 'warning' | 'info'
 export type IncidentStatus = 'open' | 'acknowledged' | 'mitigated' | 'resolved'
 export type RunStatus = 'queued' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'rejected' | 'cancelled'
-export const TOPICS = ['incident', 'alert', 'mute', 'run', 'approval', 'source', 'quarantine', 'detection', 'forecast', 'oncall', 'page'] as const
+export const TOPICS = ['incident', 'alert', 'mute', 'run', 'approval', 'source', 'quarantine', 'detection', 'forecast', 'oncall', 'page', 'heartbeat'] as const
 export type Topic = (typeof TOPICS)[number]
 
 export interface Summary {
@@ -77,6 +77,7 @@ export interface OpsEvent {
   title: string
   severity: Severity
   status: string
+  fingerprint: string
   attributes: Record<string, unknown>
 }
 

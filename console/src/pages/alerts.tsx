@@ -1,6 +1,6 @@
-/** Alerts: their state, and why each of them is where it is. */
+/** Alerts: their state, why each of them is where it is, and the rules that say when one counts. */
 import { useEffect, useRef, useState } from 'preact/hooks'
-import type { Alert, AlertDetail, AlertPage, Matcher } from '../core/alerts'
+import { STATES, type Alert, type AlertDetail, type AlertPage, type Matcher } from '../core/alerts'
 import { mayAct, query } from '../core/api'
 import { readable, whole } from '../core/format'
 import { useCommands } from '../core/keys'
@@ -9,34 +9,43 @@ import { go, params, withParams } from '../core/router'
 import { Age, At, Badge, Button, Empty, Entity, Key, Section, Trouble, Waiting } from '../parts/bits'
 import { Beside, chosen, Opener } from '../parts/beside'
 import { Lens, Shape } from '../parts/icons'
+import { AlertRules } from '../parts/alert-rules'
 import { MuteDialog } from '../parts/mute'
 import { Page, Tabs } from '../parts/page'
+import { WhyEventPane } from '../parts/why'
 
-const STATUSES = ['firing', 'suppressed', 'resolved', 'all'] as const
+const RULES = 'rules'
 const SHOWN = 200
 const TYPING_MS = 150
 
 export function AlertsPage() {
-  const status = params.value.get('status') ?? 'firing'
+  const state = params.value.get('state') ?? 'firing'
+  const ruling = state === RULES
   const search = params.value.get('q') ?? ''
-  const { data, problem, reload } = useResource<AlertPage>(query('alerts', { status, q: search, limit: SHOWN }), 'incident', 'mute')
+  const { data, problem, reload } = useResource<AlertPage>(query('alerts', { state: ruling ? 'firing' : state, q: search, limit: SHOWN }), 'incident', 'mute')
   const box = useRef<HTMLInputElement>(null)
   const typing = useRef(0)
   useEffect(() => {
     if (box.current && box.current !== document.activeElement) box.current.value = search
   }, [search])
   useCommands([{ key: '/', label: 'Search alerts', run: () => box.current?.select() }], [])
-  const tabs = STATUSES.map((each) => ({
-    href: withParams({ status: each === 'firing' ? null : each, selected: null }),
+  const tabs = [...STATES, 'all', RULES].map((each) => ({
+    href: withParams({ state: each === 'firing' ? null : each, selected: null }),
     text: each.charAt(0).toUpperCase() + each.slice(1),
-    count: data?.counts[each],
-    here: each === status,
+    count: data?.counts[each as keyof AlertPage['counts']],
+    here: each === state,
   }))
   const items = data?.items ?? []
+  if (ruling)
+    return (
+      <Page title="Alerts" tabs={<Tabs label="State" items={tabs} />}>
+        <AlertRules />
+      </Page>
+    )
   return (
     <Page
       title="Alerts"
-      tabs={<Tabs label="Status" items={tabs} />}
+      tabs={<Tabs label="State" items={tabs} />}
       controls={
         <search class="search">
           <Lens />
@@ -61,7 +70,7 @@ export function AlertsPage() {
       <Beside keys={items.map(({ fingerprint }) => fingerprint)} label="Why" pane={<Pane key={chosen()} fingerprint={chosen()} />}>
         {problem && !data && <Trouble problem={problem} retry={reload} />}
         {!data && !problem && <Waiting what="the alerts" />}
-        {data && !items.length && <Empty title={search ? `Nothing matches “${search}”.` : status === 'all' ? 'No alert yet.' : `No alert is ${status}.`} />}
+        {data && !items.length && <Empty title={search ? `Nothing matches “${search}”.` : state === 'all' ? 'No alert yet.' : `No alert is ${state}.`} />}
         {items.length > 0 && <Found items={items} />}
         {data?.next && <p class="soft">The {whole(SHOWN)} that changed last; search to find others.</p>}
       </Beside>
@@ -69,7 +78,7 @@ export function AlertsPage() {
   )
 }
 
-const TONE: Record<string, string> = { suppressed: 'info', resolved: 'good' }
+const TONE: Record<string, string> = { acknowledged: 'info', pending: 'plain', suppressed: 'info', resolved: 'good', expired: 'plain' }
 
 function Found({ items }: { items: readonly Alert[] }) {
   return (
@@ -78,7 +87,7 @@ function Found({ items }: { items: readonly Alert[] }) {
         <thead>
           <tr>
             <th>Alert</th>
-            <th>Status</th>
+            <th>State</th>
             <th>Where</th>
             <th>Incident</th>
             <th class="number">Told</th>
@@ -87,14 +96,14 @@ function Found({ items }: { items: readonly Alert[] }) {
         </thead>
         <tbody>
           {items.map((one) => (
-            <tr key={one.fingerprint} class={one.status === 'resolved' ? 'faint' : ''} aria-selected={one.fingerprint === chosen()}>
+            <tr key={one.fingerprint} class={one.state === 'resolved' || one.state === 'expired' ? 'faint' : ''} aria-selected={one.fingerprint === chosen()}>
               <td class="wrap">
                 <Opener id={one.fingerprint}>
                   <Shape health={one.severity} size={9} label={one.severity} /> {readable(one.title)}
                 </Opener>
               </td>
               <td>
-                <Badge tone={TONE[one.status] ?? one.severity}>{one.status}</Badge>
+                <Badge tone={TONE[one.state] ?? one.severity}>{one.state}</Badge>
               </td>
               <td>
                 <Entity name={one.entity} />
@@ -128,7 +137,13 @@ function Pane({ fingerprint }: { fingerprint: string }) {
     <>
       <h2 class="pane-title">{readable(data.title)}</h2>
       <p class="soft">
-        {data.status} since <At time={data.first} />, told {whole(data.count)} times by {data.source || 'its source'}
+        {data.state} since <At time={data.since} />
+        {data.until && (
+          <>
+            , counts from <At time={data.until} />
+          </>
+        )}
+        , told {whole(data.count)} times by {data.source || 'its source'}
         {data.heard && (
           <>
             , last <Age time={data.heard} /> ago
@@ -140,13 +155,21 @@ function Pane({ fingerprint }: { fingerprint: string }) {
           Mute alerts like this
         </Button>
         {data.incident && <a href={`/incidents/${data.incident}`}>{data.incident}</a>}
+        {data.inhibitions.map(({ rule, by, title }) => (
+          <a key={rule} href={withParams({ selected: by, state: 'all' })}>
+            hidden while {title} fires
+          </a>
+        ))}
         {data.mutes.map((id) => (
           <a key={id} href={`/mutes?selected=${id}`}>
             the mute that hides it
           </a>
         ))}
       </div>
-      <Section title="Why it is here">
+      <Section title="Why its last event is where it is">
+        <WhyEventPane event={data.event} />
+      </Section>
+      <Section title="Decisions">
         {!data.why.length && <p class="soft">Its decisions are older than what is kept.</p>}
         <ol class="decisions">
           {data.why.map((one) => (

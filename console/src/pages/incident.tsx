@@ -9,16 +9,19 @@ import type { IncidentDetail, Items, LedgerItem, OpsEvent, TimelineItem } from '
 import { IncidentActions, Verdict } from '../parts/actions'
 import { ApprovalCard } from '../parts/approval'
 import { Age, At, Badge, Confidence, Empty, Entity, More, Section, StatusBadge, Trouble, Waiting } from '../parts/bits'
+import { Beside, chosen, Opener } from '../parts/beside'
 import { Candidates, TrueFault } from '../parts/cause'
 import type { Window } from '../parts/chart'
 import { Handling } from '../parts/handling'
 import { Arrow, Back, healthOf, Shape } from '../parts/icons'
 import { AffectedMap } from '../parts/map'
 import { Page, Tabs } from '../parts/page'
+import { Regroup } from '../parts/regroup'
 import { RunLine } from '../parts/run'
 import { SeriesChart } from '../parts/series'
 import { Similar } from '../parts/similar'
 import { Ledger, Timeline } from '../parts/timeline'
+import { WhyEventPane } from '../parts/why'
 
 const FIRST_FAILURES = 3
 const PATTERNS = 5
@@ -58,7 +61,12 @@ export function IncidentPage({ id, tab }: { id: string; tab: string }) {
           <IncidentHead incident={data} />
           {tab === '' && <Overview incident={data} />}
           {tab === 'timeline' && <TimelineTab incident={data} />}
-          {tab === 'alerts' && <Alerts events={data.events} zero={data.opened} />}
+          {tab === 'alerts' && (
+            <>
+              <Alerts events={data.events} zero={data.opened} />
+              <Regroup incident={data} />
+            </>
+          )}
           {tab === 'why' && <WhyTab incident={data} />}
         </div>
       )}
@@ -179,7 +187,7 @@ function Overview({ incident }: { incident: IncidentDetail }) {
             {incident.reason && <p class="reason">{incident.reason}</p>}
             <TrueFault incident={incident} candidates={incident.candidates} />
             <Candidates incident={incident} />
-            <Verdict incident={incident} />
+            <Verdict incident={incident} candidates={incident.candidates.map(({ entity }) => entity)} />
           </Section>
           <Section title="Workflow runs">
             {incident.runs.map((run) => (
@@ -349,47 +357,51 @@ function WhyTab({ incident }: { incident: IncidentDetail }) {
 function Alerts({ events, zero }: { events: readonly OpsEvent[]; zero: string }) {
   if (!events.length) return <Empty title="No alert has been kept." />
   return (
-    <Section title="Alerts and findings" note={plural(events.length, 'record')}>
-      <div class="table-wrap">
-        <table class="table">
-          <thead>
-            <tr>
-              <th>
-                <span class="hidden">Severity</span>
-              </th>
-              <th>Time</th>
-              <th class="number">After opening</th>
-              <th>Kind</th>
-              <th>Entity</th>
-              <th>Title</th>
-              <th>Source</th>
-              <th>Status</th>
-            </tr>
-          </thead>
-          <tbody>
-            {events.map((event) => (
-              <tr key={event.id}>
-                <td>
-                  <Shape health={healthOf(event.severity)} size={10} />
-                </td>
-                <td>
-                  <At time={event.time} />
-                </td>
-                <td class="number soft">{offset(event.time, zero)}</td>
-                <td>
-                  <Badge>{event.kind}</Badge>
-                </td>
-                <td>
-                  <Entity name={event.entity} />
-                </td>
-                <td class="strong wrap">{readable(event.title)}</td>
-                <td class="soft">{event.source}</td>
-                <td class="soft">{event.status}</td>
+    <Beside keys={events.map(({ id }) => id)} label="Why" pane={<WhyEventPane key={chosen()} event={chosen()} />}>
+      <Section title="Alerts and findings" note={plural(events.length, 'record')}>
+        <div class="table-wrap">
+          <table class="table">
+            <thead>
+              <tr>
+                <th>
+                  <span class="hidden">Severity</span>
+                </th>
+                <th>Time</th>
+                <th class="number">After opening</th>
+                <th>Kind</th>
+                <th>Entity</th>
+                <th>Title</th>
+                <th>Source</th>
+                <th>Status</th>
               </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-    </Section>
+            </thead>
+            <tbody>
+              {events.map((event) => (
+                <tr key={event.id} aria-selected={event.id === chosen()}>
+                  <td>
+                    <Shape health={healthOf(event.severity)} size={10} />
+                  </td>
+                  <td>
+                    <At time={event.time} />
+                  </td>
+                  <td class="number soft">{offset(event.time, zero)}</td>
+                  <td>
+                    <Badge>{event.kind}</Badge>
+                  </td>
+                  <td>
+                    <Entity name={event.entity} />
+                  </td>
+                  <td class="strong wrap">
+                    <Opener id={event.id}>{readable(event.title)}</Opener>
+                  </td>
+                  <td class="soft">{event.source}</td>
+                  <td class="soft">{event.status}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      </Section>
+    </Beside>
   )
 }

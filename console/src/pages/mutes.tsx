@@ -9,10 +9,12 @@ import { params, withParams } from '../core/router'
 import { Age, At, Badge, Button, Empty, Entity, Section, Trouble, Waiting } from '../parts/bits'
 import { Beside, chosen, Opener } from '../parts/beside'
 import { Shape } from '../parts/icons'
+import { Inhibitions } from '../parts/inhibitions'
 import { MuteDialog } from '../parts/mute'
 import { Page, Tabs } from '../parts/page'
 import { attempt } from '../parts/toast'
 
+const INHIBITIONS = 'inhibitions'
 const STATES = ['active', 'pending', 'expired'] as const
 const TONE = { active: 'info', pending: 'plain', expired: 'plain' } as const
 
@@ -22,12 +24,18 @@ export function MutesPage() {
   const [making, make] = useState(false)
   const may = mayAct()
   useCommands(may ? [{ key: 'n', label: 'New mute', run: () => make(true) }] : [], [may])
-  const tabs = ['', ...STATES].map((each) => ({
+  const tabs = ['', ...STATES, INHIBITIONS].map((each) => ({
     href: withParams({ state: each || null, selected: null }),
     text: each ? each.charAt(0).toUpperCase() + each.slice(1) : 'All',
     count: each ? data?.counts[each as Mute['state']] : undefined,
     here: each === here,
   }))
+  if (here === INHIBITIONS)
+    return (
+      <Page title="Mutes" tabs={<Tabs label="State" items={tabs} />}>
+        <Inhibitions />
+      </Page>
+    )
   const known = data?.items ?? []
   const items = known.filter(({ state }) => !here || state === here)
   const one = known.find(({ id }) => id === chosen())
@@ -76,7 +84,7 @@ function Found({ items }: { items: readonly Mute[] }) {
                 </Opener>
               </td>
               <td>
-                <Badge tone={TONE[one.state]}>{one.state}</Badge> {one.kind === 'maintenance' && <span class="sub">recurs</span>}
+                <Badge tone={TONE[one.state]}>{one.state}</Badge> {one.kind !== 'silence' && <span class="sub">{one.kind === 'change' ? 'by a ticket' : 'recurs'}</span>}
               </td>
               <td>
                 <At time={one.until ?? one.ends} seconds={false} />
@@ -158,7 +166,7 @@ function Pane({ one }: { one: Mute }) {
           {one.examples.map((each) => (
             <li key={each.fingerprint}>
               <Shape health={each.severity} size={9} label={each.severity} />{' '}
-              <a href={`/alerts?status=suppressed&selected=${encodeURIComponent(each.fingerprint)}`}>{readable(each.title)}</a> on <Entity name={each.entity} />,{' '}
+              <a href={`/alerts?state=suppressed&selected=${encodeURIComponent(each.fingerprint)}`}>{readable(each.title)}</a> on <Entity name={each.entity} />,{' '}
               <Age time={each.since} />
             </li>
           ))}

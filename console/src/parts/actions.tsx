@@ -162,7 +162,7 @@ const VERDICTS = [
 ] as const
 
 /** A person's judgement, which trains what comes next. */
-export function Verdict({ incident }: { incident: Incident }) {
+export function Verdict({ incident, candidates }: { incident: Incident; candidates: readonly string[] }) {
   return (
     <div class="verdict" role="group" aria-label="Your verdict on this incident">
       <span class="soft">Was this incident right?</span>
@@ -176,6 +176,24 @@ export function Verdict({ incident }: { incident: Incident }) {
           {word}
         </Button>
       ))}
+      {incident.feedback === 'wrong_cause' && mayAct() && (
+        <form
+          class="filters"
+          onSubmit={(event) => {
+            event.preventDefault()
+            const entity = String(new FormData(event.currentTarget).get('entity'))
+            void attempt(() => act(incident.id, 'verdict', { verdict: 'wrong_cause', entity }), `Noted: it was ${entity}.`)
+          }}
+        >
+          <input name="entity" required list="candidates" placeholder="service:shop/cart" aria-label="What was the cause?" maxLength={500} />
+          <datalist id="candidates">
+            {candidates.map((entity) => (
+              <option key={entity} value={entity} />
+            ))}
+          </datalist>
+          <Button type="submit">It was this</Button>
+        </form>
+      )}
     </div>
   )
 }

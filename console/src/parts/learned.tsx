@@ -14,12 +14,12 @@ const WORDS = ['calm', 'normal', 'keen']
 const SCOPES = ['entity', 'metric', 'source', 'series']
 
 export function Learned() {
-  const { data, problem, reload } = useResource<Items<Move>>('detection/learned', 'detection')
+  const { data, problem, reload } = useResource<Items<Move>>('detection/learned', 'detection', 'incident')
   return (
     <>
       <Words />
       <Shadow />
-      <Section title="What moved the thresholds" note="verdicts, words and promotions; each can be taken back">
+      <Section title="What was learned" note="from verdicts, words, merges, splits and what became of incidents; each can be taken back">
         {problem && !data && <Trouble problem={problem} retry={reload} />}
         {!data && !problem && <Waiting what="what was learned" />}
         {data && <Moves items={data.items} reload={reload} />}

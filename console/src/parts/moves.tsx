@@ -1,4 +1,4 @@
-/** What moved thresholds and why, each with its way back. */
+/** What was learned and why, each with its way back. */
 import { useState } from 'preact/hooks'
 import type { Move } from '../core/anomalies'
 import { mayAct, post } from '../core/api'
@@ -15,23 +15,31 @@ const told = (value: Move['before']): string =>
         .map(([name, each]) => `${name} ${each}`)
         .join(', ')
 
+/** What a factor above 1 does. */
+const EFFECTS: Record<string, string> = {
+  rule: 'noise, so less severe when alone: rule',
+  pair: 'rather one incident:',
+  cause: 'points rather to the cause: evidence',
+}
+
 /** What moved; a series by the chart of it, since its id tells nobody anything. */
-function Target({ move: { scope, target } }: { move: Move }) {
+function Target({ move: { about, scope, target } }: { move: Move }) {
   if (scope === 'series') return <a href={`/explore?series=${target}`}>one series</a>
+  if (about === 'incidents') return <>{`${EFFECTS[scope] ?? scope} ${target.replaceAll('|', ' ').replace('\n', ' with ')}`}</>
   return <>{`${scope}${target && ` ${target}`}`}</>
 }
 
 export function Moves({ items, reload }: { items: readonly Move[]; reload?: () => void }) {
-  const undo = async ({ id }: Move): Promise<void> => {
-    if ((await attempt(() => post(`detection/learned/${id}/undo`, {}), 'Taken back.')) && reload) setTimeout(reload, SETTLED_MS)
+  const undo = async ({ about, id }: Move): Promise<void> => {
+    if ((await attempt(() => post(`detection/learned/${about === 'incidents' ? 'incidents/' : ''}${id}/undo`, {}), 'Taken back.')) && reload) setTimeout(reload, SETTLED_MS)
   }
   const [all, show] = useState(false)
-  if (!items.length) return <p class="soft">Nothing has moved the thresholds.</p>
+  if (!items.length) return <p class="soft">Nothing has been learned yet.</p>
   return (
     <>
     <ul class="moves">
       {items.slice(0, all ? Infinity : SHOWN).map((move) => (
-        <li key={move.id} class={move.undone ? 'faint' : ''}>
+        <li key={`${move.about} ${move.id}`} class={move.undone ? 'faint' : ''}>
           <span class="number soft">
             <At time={move.time} seconds={false} />
           </span>

@@ -101,8 +101,8 @@ def _alerts(rules: Sequence[str]) -> list[tuple[str, str]]:
     return [(entity, rule) for entity, _, rule in pairs if entity]
 
 
-def explain(query: Query, case: Case, topology: Topology) -> Finding:
-    """Gather the telemetry around an incident and rank the causes.
+def explain(query: Query, case: Case, topology: Topology, priors: Mapping[str, float] | None = None) -> Finding:
+    """Gather the telemetry around an incident and rank the causes; `priors` is what verdicts make of kinds of evidence.
 
     Raises:
         Unavailable: the store cannot be asked.
@@ -117,7 +117,7 @@ def explain(query: Query, case: Case, topology: Topology) -> Finding:
     for a, others in topology.needs.items():
         needs.setdefault(homes.get(a, a), set()).update(homes.get(b, b) for b in others)
     alerts = at_home(case.alerts, homes)
-    ranking = rootcause.rank(gather.metrics(), spans, logs, texts=texts, needs=needs, changes=case.changes, alerts=alerts)
+    ranking = rootcause.rank(gather.metrics(), spans, logs, texts=texts, needs=needs, changes=case.changes, alerts=alerts, priors=priors)
     return _finding(case, ranking, texts, gather.series)
 
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Insert, Table, bindparam, case, func, select, update
+from sqlalchemy import Insert, String, Table, and_, bindparam, case, func, literal_column, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from ninefold.analytics.alerts.correlate import Correlator
+from ninefold.analytics.alerts.correlate import EXPIRE_NS, Correlator
 from ninefold.analytics.alerts.groups import Alert, Decision, Group, Member, Outcome
-from ninefold.incidents.intake import Row
+from ninefold.incidents.intake import TRUTH, Row
 from ninefold.incidents.ledger import Pages
 from ninefold.model.topology import Relation, Topology
 from ninefold.store.records.base import write_many
 from ninefold.store.records.incidents import (
     ACKNOWLEDGED,
+    EXPIRED,
+    FIRING,
     MITIGATED,
     OPEN,
+    PENDING,
     RESOLVED,
     SUPPRESSED,
     UNRESOLVED,
     AlertState,
+    Change,
     Incident,
     IncidentEvent,
     Ledger,
@@ -35,6 +39,8 @@ from ninefold.store.records.incidents import (
 from ninefold.store.records.workflows import Approval, Run
 
 RULES_KEPT = 200
+INCIDENTS_RECALLED = 2000
+CHANGES_RECALLED = 1000
 _CHUNK = 800
 _ALERTS: Table = AlertState.__table__  # type: ignore[assignment]
 _EVENTS: Table = IncidentEvent.__table__  # type: ignore[assignment]
@@ -56,36 +62,80 @@ def known(session: Session, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def write_alerts(session: Session, rows: Mapping[str, Row], decisions: Iterable[Decision]) -> None:
-    """Count every alert event in its alert's state; the newest event decides the status. `rows` are the new events by id."""
-    told = [(rows[d.alert.id], d.alert.rule, d.group.number if d.group else None) for d in decisions if d.alert.id in rows]
-    _write_states(session, [(row, rule, row.status, number) for row, rule, number in told])
+def write_alerts(session: Session, rows: Mapping[str, Row], decisions: Iterable[Decision], patience: Callable[[Alert], int]) -> None:
+    """Count every alert event in its alert's state; the newest event decides the status. `rows` are the new events by id, `patience`
+    says how long (ns) an alert counts after it was told."""
+    told = []
+    for decision in decisions:
+        alert = decision.alert
+        row = rows.get(alert.id)
+        if row is not None:
+            state = RESOLVED if row.status == RESOLVED else FIRING
+            over = None if state == RESOLVED else row.received + patience(alert)
+            told.append((row, alert.rule, row.status, state, over, decision.group.number if decision.group else None))
+    _write_states(session, told)
 
 
 def write_hidden(session: Session, rows: Iterable[Row]) -> None:
     """Note alerts that mutes hide: they are `suppressed`."""
-    _write_states(session, [(row, row.alert().rule, SUPPRESSED, None) for row in rows])
+    _write_states(session, [(row, row.alert().rule, SUPPRESSED, SUPPRESSED, None, None) for row in rows])
 
 
-def _write_states(session: Session, told: Iterable[tuple[Row, str, str, int | None]]) -> None:
+def expire(session: Session, at: int, fingerprints: Sequence[str]) -> None:
+    """Nobody tells of these alerts any more, and nobody said that they ended."""
+    for some in chunks(fingerprints):
+        session.execute(update(_ALERTS).where(_ALERTS.c.fingerprint.in_(some)).values(state=EXPIRED, since=at, due=None))
+
+
+def _write_states(session: Session, told: Iterable[tuple[Row, str, str, str, int | None, int | None]]) -> None:
     states: dict[str, dict[str, Any]] = {}
-    for row, rule, status, number in told:
+    for row, rule, status, now_is, over, number in told:
         fingerprint = row.fingerprint or row.id
         state = states.get(fingerprint)
         if state is None:
             state = states[fingerprint] = {
                 "fingerprint": fingerprint, "entity": row.entity, "kind": row.kind, "rule": rule, "title": row.title,
                 "severity": row.severity, "status": status, "first": row.time, "last": row.time, "count": 0,
-                "incident": number, "last_event": row.id, "heard": 0,
+                "incident": number, "last_event": row.id, "heard": 0, "state": now_is, "since": row.time, "due": over, "memory": None,
             }  # fmt: skip
         state["count"] += 1
         state["heard"] = max(state["heard"], row.received)
         state["first"] = min(state["first"], row.time)
         if row.time >= state["last"]:
-            state.update(status=status, severity=row.severity, title=row.title, last=row.time, last_event=row.id)
+            state.update(status=status, severity=row.severity, title=row.title, last=row.time, last_event=row.id, due=over)
             state["incident"] = number or state["incident"]
+            if now_is != state["state"]:
+                state.update(state=now_is, since=row.time)
     if states:
         write_many(session, _keep_alerts(session.get_bind().dialect.name), list(states.values()))
+
+
+def write_watched(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Keep the states of alerts that rules fit, behind what was written of those of their events that count."""
+    if rows:
+        write_many(session, _keep_watched(session.get_bind().dialect.name), rows)
+
+
+@cache
+def _keep_watched(dialect: str) -> Insert:
+    statement = _upsert(dialect)(_ALERTS)
+    new, old = statement.excluded, _ALERTS.c
+    words = (FIRING, PENDING, RESOLVED, SUPPRESSED)
+    firing, pending, resolved, suppressed = (literal_column(f"'{word}'", String) for word in words)  # kept, so without parameters
+    hidden = and_(old.status == suppressed, new.state == firing)
+    uncounted = or_(new.state == pending, new.state == resolved)
+    return statement.on_conflict_do_update(  # type: ignore[no-any-return]
+        index_elements=["fingerprint"],
+        set_={
+            "count": old.count + new.count,
+            "first": case((new.first < old.first, new.first), else_=old.first),
+            "heard": case((new.heard > old.heard, new.heard), else_=old.heard),
+            "status": case((uncounted, resolved), else_=old.status),
+            "due": new.due,
+            "memory": new.memory,
+            **{name: case((hidden, old[name]), else_=new[name]) for name in ("state", "since")},
+        },
+    )
 
 
 @cache
@@ -93,6 +143,7 @@ def _keep_alerts(dialect: str) -> Insert:
     statement = _upsert(dialect)(_ALERTS)
     new, old = statement.excluded, _ALERTS.c
     newer = new.last >= old.last
+    turned = or_(new.state != old.state, new.since > new.first)
     return statement.on_conflict_do_update(  # type: ignore[no-any-return]
         index_elements=["fingerprint"],
         set_={
@@ -101,7 +152,8 @@ def _keep_alerts(dialect: str) -> Insert:
             "last": case((newer, new.last), else_=old.last),
             "incident": func.coalesce(new.incident, old.incident),
             "heard": case((new.heard > old.heard, new.heard), else_=old.heard),
-            **{name: case((newer, new[name]), else_=old[name]) for name in ("status", "severity", "title", "last_event")},
+            **{name: case((newer, new[name]), else_=old[name]) for name in ("status", "severity", "title", "last_event", "state", "due")},
+            "since": case((and_(newer, turned), new.since), else_=old.since),
         },
     )
 
@@ -117,7 +169,12 @@ def hear(session: Session, correlator: Correlator, rows: Iterable[Row]) -> list[
     if not told:
         return []
     later = update(_ALERTS).where(_ALERTS.c.fingerprint == bindparam("mark"), _ALERTS.c.heard < bindparam("at"))
-    session.execute(later.values(heard=bindparam("at")), [{"mark": mark, "at": received} for mark, received in told.items()])
+    back, counts = _ALERTS.c.state == EXPIRED, or_(_ALERTS.c.state == FIRING, _ALERTS.c.state == EXPIRED)
+    heard = later.values(
+        heard=bindparam("at"), due=case((counts, bindparam("at") + EXPIRE_NS), else_=_ALERTS.c.due),
+        state=case((back, FIRING), else_=_ALERTS.c.state), since=case((back, bindparam("at")), else_=_ALERTS.c.since),
+    )  # fmt: skip
+    session.execute(heard, [{"mark": mark, "at": received} for mark, received in told.items()])
     lost = [mark for mark, received in told.items() if not correlator.hear(mark, received)]
     by_itself = (Incident.status == RESOLVED, Incident.resolved == Incident.last_event, Incident.merged_into.is_(None))
     found: dict[int, Incident] = {}
@@ -196,8 +253,10 @@ def merge(session: Session, merged: dict[int, int], pages: Pages) -> None:
             pages.changed("merged", gone, merged_into=incident_key(new))
 
 
-def reflect(session: Session, outcome: Outcome, min_alerts: int, position: int, pages: Pages) -> list[Incident]:
-    """Bring the incidents of touched groups up to date; returns those that are new."""
+def reflect(
+    session: Session, outcome: Outcome, min_alerts: int, position: int, pages: Pages, grade: Callable[[Group], str]
+) -> list[Incident]:
+    """Bring the incidents of touched groups up to date, each of the severity that `grade` gives; returns those that are new."""
     numbers = list(outcome.touched)
     stored: dict[int, Incident] = {}
     for some in chunks(numbers):
@@ -210,7 +269,7 @@ def reflect(session: Session, outcome: Outcome, min_alerts: int, position: int, 
             incident = Incident(id=number, status=OPEN, pending=True, opened=group.first)
             fresh.append(incident)
         before = incident.title, incident.severity, incident.entity
-        _copy(group, incident)
+        _copy(group, incident, grade(group))
         grown = {"grown": True} if shown and before == (incident.title, incident.severity, incident.entity) else {}
         incident.pending = not shown and len(group.pairs) < min_alerts and group.severity != "critical"
         incident.position, incident.due = position, True
@@ -223,10 +282,10 @@ def reflect(session: Session, outcome: Outcome, min_alerts: int, position: int, 
     return fresh
 
 
-def _copy(group: Group, incident: Incident) -> None:
+def _copy(group: Group, incident: Incident, severity: str) -> None:
     incident.title, incident.entity = group.lead.title or group.lead.rule, next(iter(group.entities), "")
     if not incident.rated:
-        incident.severity = group.severity
+        incident.severity = severity
     incident.component, incident.opened, incident.first_event = group.component, group.first, group.first
     incident.last_event, incident.alerts, incident.entities = group.heard, group.count, len(group.entities)
     incident.held = group.held
@@ -247,7 +306,27 @@ def restore(session: Session, idle_s: float, resolve_after_s: float) -> Correlat
         members.setdefault(state.incident or 0, []).append(state)
     for incident in session.scalars(select(Incident).where(unresolved).order_by(Incident.first_event)):
         adopt(correlator, incident, members.get(incident.id, []))
+    recall(session, correlator)
     return correlator
+
+
+def recall(session: Session, correlator: Correlator) -> None:
+    """Teach a new correlator what the last resolved incidents and changes taught the one before."""
+    over = (Incident.status == RESOLVED, Incident.merged_into.is_(None))
+    past = session.execute(
+        select(Incident.component, Incident.first_event, Incident.last_event, Incident.rules)
+        .where(*over)
+        .order_by(Incident.resolved.desc(), Incident.id.desc())
+        .limit(INCIDENTS_RECALLED)
+    )
+    for component, first, last, rules in reversed(past.all()):
+        kinds = [(entity, rule) for entity, _, rule in (text.partition("|") for text in rules)]
+        correlator.affinity.learn(component, first, last, kinds)
+    changes = (
+        select(Change.entity, Change.time, Change.title).where(Change.kind != TRUTH).order_by(Change.time.desc()).limit(CHANGES_RECALLED)
+    )
+    for entity, time, title in reversed(session.execute(changes).all()):
+        correlator.changed(entity, time, title)
 
 
 def adopt(correlator: Correlator, incident: Incident, states: Sequence[AlertState]) -> None:

@@ -17,7 +17,7 @@ from ninefold.model.topology import Relation
 CORRELATED = frozenset(("alert", "anomaly"))
 CHANGES = frozenset(("change", "deployment"))
 TRUTH = "truth"
-OWN = ("incident", "workflow", "approval", "page")
+OWN = ("incident", "workflow", "approval", "page", "regrouping")
 """Kinds that tell of Ninefold's own doings; from anybody else such an event is an event like any other."""
 _OURS = "ninefold"
 INCIDENT = "ninefold.incident"
@@ -25,6 +25,7 @@ _RULE = ("alertname", "rule", "ninefold.rule", "check")
 _SUMMARY = re.compile(r"[._](?:p\d{1,3}|quantile|mean|avg|max|min|median)$")
 _ANOMALY_INTERVAL_S = 60.0
 _LINKS = ("trace_id", "change.id", "deployment.id")
+_TRAITS = ("k8s.node.name", "host.name", "cloud.availability_zone", "k8s.namespace.name", "service.version", "team")
 _INTERVAL = ("ninefold.interval_s", "interval_s")
 _BODY_LIMIT = 2000
 
@@ -64,8 +65,9 @@ class Row:
             self.status != "resolved",
             bool(self.status),
             _seconds(attributes) or (_ANOMALY_INTERVAL_S if self.kind == "anomaly" else 0.0),
-            tuple(f"{key} {attributes[key]}" for key in _LINKS if key in attributes),
+            tuple(f"{key} {attributes[key]}" for key in _LINKS if attributes.get(key)),
             self.received if self.kind == "alert" else 0,
+            tuple(f"{key} {attributes[key]}" for key in _TRAITS if attributes.get(key)),
         )
 
     def event(self) -> dict[str, Any]:
@@ -76,6 +78,8 @@ class Row:
         }  # fmt: skip
         if self.body:
             event["body"] = self.body
+        if self.source_id:
+            event["source_id"] = self.source_id
         return event
 
 

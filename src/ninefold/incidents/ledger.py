@@ -49,7 +49,19 @@ class Pages:
 
     def decided(self, incident: int | None, event_id: str, time: int, step: str, text: str, **detail: Any) -> None:
         """One decision and its reason."""
-        self.decisions.append({"incident": incident, "event_id": event_id, "time": time, "step": step, "text": text, "detail": detail})
+        self.decisions.append(
+            {"incident": incident, "event_id": event_id, "time": time, "step": step, "text": text, "detail": detail, "fingerprint": ""}
+        )
+
+    def stated(self, fingerprint: str, event_id: str, time: int, state: str, text: str) -> None:
+        """What state an alert is in from now on, or why an event of it does not count, and the reason."""
+        self.decided(None, event_id, time, "state", f"{state}: {text}" if state else text)
+        self.decisions[-1]["fingerprint"] = fingerprint
+
+    def muted(self, fingerprint: str, event_id: str, time: int, text: str, **detail: Any) -> None:
+        """What hides an alert, or that nothing does any more."""
+        self.decided(None, event_id, time, "mute", text, fingerprint=fingerprint, **detail)
+        self.decisions[-1]["fingerprint"] = fingerprint
 
     def correlated(self, decision: Decision) -> None:
         """What the correlator did with an alert: a `dedup` row for a known alert, a `correlate` row for a new one."""
@@ -76,10 +88,11 @@ class Pages:
         self.changes.append({"time": now(), "topic": "incident", "kind": kind, "key": incident_key(incident.id), "data": data})
 
     def write(self, session: Session) -> None:
-        """Insert everything gathered."""
+        """Insert everything gathered; what comes later is written by the next call."""
         for statement, rows in zip(_INSERTS, (self.events, self.lines, self.decisions, self.changes), strict=True):
             if rows:
                 write_many(session, statement, rows)
+                rows.clear()
 
 
 _INSERTS = tuple(insert(record) for record in (IncidentEvent, Timeline, Ledger, Outbox))

@@ -15,16 +15,18 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from ninefold.analytics.alerts.correlate import Correlator
-from ninefold.config import CorrelationConfig
+from ninefold.config import AlertsConfig, CorrelationConfig
 from ninefold.ground.clock import SECOND, now
 from ninefold.ground.errors import Conflict, NinefoldError, NotFound, Refused
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
-from ninefold.incidents import cause, folding, intake, tickets
-from ninefold.incidents.handling import Deed
+from ninefold.incidents import cause, folding, intake, regroup, tickets
+from ninefold.incidents.handling import Deed, judge, outcome
 from ninefold.incidents.intake import Row
 from ninefold.incidents.ledger import Pages
 from ninefold.incidents.mutes import Mutes
+from ninefold.incidents.states import States
+from ninefold.incidents.teaching import Teaching
 from ninefold.model.signal import Batch
 from ninefold.model.topology import Topology
 from ninefold.plugin import Store
@@ -35,24 +37,21 @@ from ninefold.store.records.incidents import (
     RESOLVED,
     Change,
     Incident,
-    IncidentEvent,
     Ticket,
     incident_key,
     incident_number,
 )  # fmt: skip
 
 READER = "incidents"
+NO_RULES = AlertsConfig()
 _log = get("incidents")
 BEFORE_NS = 3600 * SECOND
 """How long before an incident a change can have caused it."""
 _TRUTH_BEFORE, _TRUTH_AFTER = 300 * SECOND, 60 * SECOND
-_MARKS = 50
-"""Of an incident of more anomalies no more than so many are told to those who learn from its outcome."""
 _SETTLED_NS = 90 * SECOND
 _AGAIN_S = 10.0
 _BORNE_OUT = 0.8
 """How sure the cause of a lone high alert must be for its incident to be shown."""
-VERDICTS = ("useful", "noise", "wrong_cause")
 
 
 class Incidents:
@@ -64,15 +63,19 @@ class Incidents:
         config: how alerts are folded.
         meter: self-metrics.
         store_position: how far the telemetry store has come in the journal; causes are sought only behind it.
+        alerts: rules that say when alerts count, and heartbeats.
     """
 
     def __init__(
-        self, records: Records, store: Store, config: CorrelationConfig, meter: Meter, store_position: Callable[[], int] = lambda: 1 << 62
-    ) -> None:
+        self, records: Records, store: Store, config: CorrelationConfig, meter: Meter,
+        store_position: Callable[[], int] = lambda: 1 << 62, alerts: AlertsConfig = NO_RULES,
+    ) -> None:  # fmt: skip
         self._records, self._store, self._config, self._store_position = records, store, config, store_position
         self._lock = threading.RLock()
         self._correlator: Correlator | None = None
-        self.mutes = Mutes(records)
+        self.states = States(records, alerts)
+        self.teaching = Teaching()
+        self.mutes = Mutes(records, self.states.rules, alerts.change_windows)
         self._received = self._ticked = 0
         self._settled: dict[int, int] = {}
         self._analysed: dict[int, float] = {}
@@ -90,10 +93,10 @@ class Incidents:
             correlator = self._ready()
             try:
                 with self._records.session() as session:
-                    self._take(session, correlator, batches, position)
+                    for piece, reached in regroup.pieces(batches, position):
+                        self._take(session, correlator, piece, reached)
             except BaseException:
-                self._correlator = None  # memory is ahead of the records now: read them again
-                self.mutes.forget()
+                self._forget()
                 raise
             self._received = max([self._received, *(batch.received for batch in batches)])
 
@@ -115,23 +118,31 @@ class Incidents:
             ]
             if finished or quiet:
                 self._close(correlator, finished, quiet)
-            if self.mutes.due(watermark):
-                self._unhide(correlator, watermark)
+            if self.mutes.due(watermark) or self.states.due(watermark):
+                self._wake(correlator, watermark)
 
-    def _unhide(self, correlator: Correlator, at: int) -> None:
-        """Take in what mutes hid until now."""
+    def _wake(self, correlator: Correlator, at: int) -> None:
+        """Take in what mutes hid until now, and what counts since now."""
         pages = Pages()
         try:
             with self._records.session() as session:
-                rows = self.mutes.release(session, at, pages)
-                if rows:
-                    reader = session.get(Position, READER)
-                    self._fold(session, correlator, rows, reader.position if reader else 0, pages)
+                reader = session.get(Position, READER)
+                position = reader.position if reader else 0
+                fallen = self.states.advance(session, at, correlator.patience, pages)
+                self._take_alerts(session, correlator, fallen, position, pages)
+                self._fold(session, correlator, self.mutes.release(session, at, pages), position, pages)
+                self.states.keep(session, at)
                 pages.write(session)
         except BaseException:
-            self._correlator = None
-            self.mutes.forget()
+            self._forget()
             raise
+
+    def _forget(self) -> None:
+        """What is known in memory is ahead of the records: read them again."""
+        self._correlator = None
+        self.mutes.forget()
+        self.states.forget()
+        self.teaching.forget()
 
     def _close(self, correlator: Correlator, finished: set[int], quiet: Sequence[int]) -> None:
         pages = Pages()
@@ -157,12 +168,15 @@ class Incidents:
         pages.decided(incident.id, "", incident.last_event, "correlate", f"resolved {incident_key(incident.id)}: {text}")
         if not incident.pending:
             pages.line(incident.id, incident.last_event, "resolved", f"Resolved: {text}", actor="ninefold")
-            pages.changed("resolved", incident, **_outcome(session, incident))
+            pages.changed("resolved", incident, **outcome(session, incident))
 
     def _ready(self) -> Correlator:
         if self._correlator is None:
             with self._records.reading() as session:
                 self._correlator = folding.restore(session, self._config.idle_s, self._config.resolve_after_s)
+                regroup.remember(session, self._correlator)
+                self.teaching.log(session)
+                self.teaching.steer(self._correlator)
         return self._correlator
 
     def _take(self, session: Session, correlator: Correlator, batches: Sequence[Batch], position: int) -> None:
@@ -173,14 +187,21 @@ class Incidents:
         fresh = [batch for batch in batches if batch.position == 0 or batch.position > done]
         pages = Pages()
         folding.write_relations(session, self._relate(session, correlator, fresh, pages))
-        rows = intake.once(intake.rows(fresh))
-        seen = folding.known(session, [row.id for row in rows])
-        for incident in folding.hear(session, correlator, (row for row in rows if row.id in seen)):
+        told = intake.rows(fresh)
+        seen = folding.known(session, list({row.id for row in told}))
+        sifted = self.states.sift(session, told, seen, correlator.patience, pages)
+        rows = intake.once(sifted.plain)
+        for incident in folding.hear(session, correlator, [*(row for row in rows if row.id in seen), *sifted.again]):
             self._again(session, correlator, incident, pages)
-        rows = [row for row in rows if row.id not in seen]
+        rows = [row for row in rows if row.id not in seen] + sifted.passed
+        self.mutes.plan(session, told, pages)
         self._take_changes(session, correlator, [row for row in rows if row.kind in intake.CHANGES or row.kind == intake.TRUTH], pages)
         self._take_alerts(session, correlator, [row for row in rows if row.kind in intake.CORRELATED], position, pages)
+        self.states.keep(session)
         self._take_own(session, [row for row in rows if row.kind not in intake.CORRELATED], pages)
+        regroup.take(session, correlator, rows, position, pages)
+        if self.teaching.take(session, rows):
+            self.teaching.steer(correlator)
         pages.write(session)
         session.merge(Position(reader=READER, position=max(position, done)))
 
@@ -209,10 +230,11 @@ class Incidents:
         shown = self.mutes.hide(session, rows, correlator.holds, pages)
         if len(shown) < len(rows):
             self._alerts.add(len(rows) - len(shown), verdict="muted")
-        if shown:
-            self._fold(session, correlator, shown, position, pages)
+        self._fold(session, correlator, shown, position, pages)
 
     def _fold(self, session: Session, correlator: Correlator, rows: Sequence[Row], position: int, pages: Pages) -> None:
+        if not rows:
+            return
         outcome = correlator.feed(row.alert() for row in rows)
         by_id = {row.id: row for row in rows}
         verdicts: dict[str, int] = {}
@@ -227,8 +249,10 @@ class Incidents:
                 if decision.verdict != "duplicate":
                     pages.told(decision.group.number, row, "alert resolved" if decision.verdict == "resolved" else row.kind)
         folding.move(session, outcome.decisions)
-        folding.write_alerts(session, by_id, outcome.decisions)
-        fresh = folding.reflect(session, outcome, self._config.min_alerts, position, pages)
+        folding.write_alerts(session, by_id, outcome.decisions, correlator.patience)
+        fresh = folding.reflect(session, outcome, self._config.min_alerts, position, pages, self.teaching.grade)
+        for incident in fresh:
+            self.teaching.told(incident, outcome.touched[incident.id], pages)
         folding.merge(session, outcome.merged, pages)
         if fresh:
             self._look_back(session, correlator, fresh, pages)
@@ -246,6 +270,7 @@ class Incidents:
                 for incident in session.scalars(select(Incident).where(near, Incident.merged_into.is_(None))):
                     _label(correlator.topology, incident, change)
                 continue
+            correlator.changed(row.entity, row.time, row.title)
             for group in correlator.groups():
                 if 0 <= group.first - row.time <= BEFORE_NS and _touches(correlator.topology, row.entity, group.component):
                     pages.event(group.number, row, "change")
@@ -310,7 +335,9 @@ class Incidents:
         with self._records.reading() as session:
             case = cause.case_of(session, seen)
         try:
-            finding = cause.explain(self._store.query, case, self.topology())
+            with self._lock:
+                priors = self.teaching.priors()
+            finding = cause.explain(self._store.query, case, self.topology(), priors)
         except NinefoldError:
             raise
         except Exception as error:  # noqa: BLE001 - telemetry that trips a defect must not keep all other incidents from being explained
@@ -419,21 +446,14 @@ class Incidents:
 
         return self._act(key, actor, "assigned", note, version, change)
 
-    def verdict(self, key: str, actor: str, verdict: str, note: str = "", version: int | None = None) -> Incident:
-        """What a person thinks of it: useful, noise, wrong_cause.
+    def verdict(self, key: str, actor: str, verdict: str, note: str = "", version: int | None = None, entity: str = "") -> Incident:
+        """What a person thinks of it: useful, noise, wrong_cause, then also which `entity` was the cause.
 
         Raises:
             NotFound, Conflict: as for `acknowledge`.
             Refused: the verdict is not one of these words.
         """
-        if verdict not in VERDICTS:
-            raise Refused(f"the verdict {verdict!r} is not known; use one of {', '.join(VERDICTS)}")
-
-        def change(incident: Incident) -> str:
-            incident.feedback = verdict
-            return f"{actor} says: {verdict.replace('_', ' ')}"
-
-        return self._act(key, actor, "verdict", note, version, change)
+        return self.handle(key, actor, "verdict", judge(verdict, entity), note, version)
 
     def handle(self, key: str, actor: str, kind: str, deed: Deed, note: str = "", version: int | None = None) -> Incident:
         """Do what a deed of `handling` does; `kind` is the word for it: mitigated, severity, teams.
@@ -454,21 +474,11 @@ class Incidents:
                 raise Conflict(f"{key} was changed by somebody else; reread it and decide again")
             title = change(incident)
             pages.line(incident.id, now(), kind, title, body=note, actor=actor)
-            pages.changed(kind, incident, actor=actor, note=note, **_outcome(session, incident))
+            pages.changed(kind, incident, actor=actor, note=note, **outcome(session, incident))
             session.add(Audit(actor=actor, action=f"incident {kind}", target=incident_key(incident.id), detail={"note": note}))
             pages.write(session)
             session.flush()
             return incident
-
-
-def _outcome(session: Session, incident: Incident) -> dict[str, Any]:
-    """What became of an incident, for those who learn from it: the anomalies in it, what people said, whether anybody took it up."""
-    wanted = select(IncidentEvent.fingerprint).where(
-        IncidentEvent.incident == incident.id, IncidentEvent.kind == "anomaly", IncidentEvent.fingerprint != ""
-    )
-    marks = session.scalars(wanted.distinct().order_by(IncidentEvent.fingerprint).limit(_MARKS))
-    handled = bool(incident.acknowledged or incident.owner or incident.feedback)
-    return {"fingerprints": " ".join(marks), "feedback": incident.feedback, "handled": "yes" if handled else ""}
 
 
 def _touches(topology: Topology, entity: str, component: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrule, rrulestr
@@ -15,6 +16,8 @@ from ninefold.store.records.mutes import Mute
 NEVER = 1 << 62
 _LONGEST_S = 366 * 86_400
 _DAILY = re.compile(r"(?i)\bFREQ=(DAILY|WEEKLY|MONTHLY|YEARLY)\b")
+_SHIFT = timedelta(days=1)
+"""More than any change of the clock moves a wall clock."""
 _ENDLESS = re.compile(r"(?i)\bINTERVAL=0*(;|$)|\bBY(HOUR|MINUTE|SECOND)=")
 
 
@@ -43,10 +46,9 @@ def window(mute: Mute, at: int) -> tuple[int, int] | None:
         return None
     if not mute.rrule:
         return mute.starts, mute.ends
-    begin = _rule(mute).before(_local(mute, at), inc=True)
-    if begin is None:
+    start = _last(mute, at)
+    if start is None:
         return None
-    start = _ns(begin)
     end = min(start + mute.duration_s * SECOND, mute.ends)
     return (start, end) if at < end else None
 
@@ -60,12 +62,33 @@ def edge(mute: Mute, at: int) -> int:
     now = window(mute, at)
     if now is not None:
         return now[1]
-    following = _rule(mute).after(_local(mute, at))
-    return min(_ns(following), mute.ends) if following is not None else mute.ends
+    following = _next(mute, at)
+    return min(following, mute.ends) if following is not None else mute.ends
 
 
-def _local(mute: Mute, at: int) -> datetime:
-    return datetime.fromtimestamp(at // SECOND, ZoneInfo(mute.timezone))
+# Wall clocks go back and leap: they only say near which occurrence a time is, and the occurrences' own times decide.
+def _last(mute: Mute, at: int) -> int | None:
+    """When the newest occurrence that has begun at `at` began (ns)."""
+    rule, end = _rule(mute), _local(mute.timezone, at) + _SHIFT
+    while (begin := rule.before(end, inc=True)) is not None:
+        if _ns(begin) <= at:
+            return _ns(begin)
+        end = begin - timedelta(seconds=1)
+    return None
+
+
+def _next(mute: Mute, at: int) -> int | None:
+    """When the next occurrence after `at` begins (ns)."""
+    rule, start = _rule(mute), _local(mute.timezone, at) - _SHIFT
+    while (begin := rule.after(start)) is not None:
+        if _ns(begin) > at:
+            return _ns(begin)
+        start = begin
+    return None
+
+
+def _local(timezone: str, at: int) -> datetime:
+    return datetime.fromtimestamp(at // SECOND, ZoneInfo(timezone))
 
 
 def _ns(local: datetime) -> int:
@@ -73,13 +96,18 @@ def _ns(local: datetime) -> int:
 
 
 def _rule(mute: Mute) -> rrule:
+    return _parsed(mute.rrule, mute.starts, mute.timezone)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str, starts: int, timezone: str) -> rrule:
     # Finer than daily, a rule of years would have too many occurrences to walk through; one with an interval of 0 never ends.
-    if not _DAILY.search(mute.rrule) or _ENDLESS.search(mute.rrule):
-        raise BadData(f"the recurrence rule {mute.rrule!r} does not recur daily, weekly, monthly or yearly")
+    if not _DAILY.search(text) or _ENDLESS.search(text):
+        raise BadData(f"the recurrence rule {text!r} does not recur daily, weekly, monthly or yearly")
     try:
-        rule = rrulestr(mute.rrule, dtstart=_local(mute, mute.starts))
+        rule = rrulestr(text, dtstart=_local(timezone, starts), cache=True)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise BadData(f"the recurrence rule {mute.rrule!r} cannot be read ({error}); write one such as FREQ=WEEKLY;BYDAY=SU") from error
+        raise BadData(f"the recurrence rule {text!r} cannot be read ({error}); write one such as FREQ=WEEKLY;BYDAY=SU") from error
     if not isinstance(rule, rrule):
-        raise BadData(f"the recurrence rule {mute.rrule!r} is more than one rule; write a mute for each")
+        raise BadData(f"the recurrence rule {text!r} is more than one rule; write a mute for each")
     return rule

@@ -124,14 +124,19 @@ class Finder(Generic[Key]):
 
     def find(self, labels: Sequence[Mapping[str, str]]) -> list[list[Key]]:
         """The keys of the sets that hold for each of the labels, in the order of the sets."""
+        return [self.listed(bits) for bits in self.bits(labels)]
+
+    def bits(self, labels: Sequence[Mapping[str, str]]) -> list[int]:
+        """The sets that hold for each of the labels, the first set as the lowest bit."""
         left = [self._all] * len(labels)
         for name, label in self._labels.items():
             values = [each.get(name, "") for each in labels]
             refused = label.refused(values)
             left = [bits & ~refused[value] for bits, value in zip(left, values, strict=True)]
-        return [self._listed(bits) for bits in left]
+        return left
 
-    def _listed(self, bits: int) -> list[Key]:
+    def listed(self, bits: int) -> list[Key]:
+        """The keys of the sets of these bits."""
         found = self._lists.get(bits)
         if found is None:
             if len(self._lists) >= _KEPT:

@@ -19,7 +19,10 @@ from ninefold.plugin import Emit
 
 SOURCE = "ninefold"
 ENTITY = "service:ninefold"
-_KINDS = {"incident": "incident", "run": "workflow", "approval": "approval", "setting": "setting", "page": "page"}
+_KINDS = {
+    "incident": "incident", "run": "workflow", "approval": "approval", "setting": "setting", "page": "page", "heartbeat": "alert",
+    "maintenance": "maintenance",
+}  # fmt: skip
 _METER_KINDS = {"counter": "counter", "gauge": "gauge", "histogram": "unknown"}
 
 

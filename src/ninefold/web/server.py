@@ -41,6 +41,7 @@ from ninefold.web.api import (
     prometheus,
     query,
     regression,
+    regroupings,
     roadmap,
     series,
     session,
@@ -48,6 +49,7 @@ from ninefold.web.api import (
     sources,
     templates,
     upkeep,
+    why,
     workflows,
 )
 from ninefold.web.auth import authenticate, secret_of
@@ -61,9 +63,11 @@ _SECURITY = {
 }
 _NOUNS = (
     incidents,
+    regroupings,
     similar,
     alerts,
     mutes,
+    why,
     oncall,
     workflows,
     series,

@@ -1,9 +1,9 @@
 """Folding alerts into groups (incidents to be), one alert at a time, with the reason for every decision.
 
 The strong baseline in this field is a session: alerts of one connected component of the topology belong together while no
-quiet time longer than `idle_s` passes. This correlator is that session plus a score (nearness in time, hops to where the
-group began, a shared trace or change): the farther away an alert is, the sooner it must come to belong. With 60 s, an alert
-of the same entity has the whole minute, one hop away 36 s, far away 16 s.
+quiet time longer than `idle_s` passes. This correlator is that session plus a score (`proposals`): the farther away an alert
+is, the sooner it must come to belong. With 60 s, an alert of the same entity has the whole minute, one hop away 36 s, far away
+16 s; and a group that has gone on for longer than usual takes in no new kinds of alert.
 
 Late and out-of-order alerts give the same groups as ordered ones: every component remembers its last decisions; an alert that
 is older than some of them takes those back, and they are decided again in order of event time. No I/O, no wall clock.
@@ -12,14 +12,14 @@ The cost per alert is proportional to the open groups of its component.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
-from ninefold.analytics.alerts.groups import FAR, Alert, Considered, Decision, Group, Member, Outcome, rank
+from ninefold.analytics.alerts.affinity import Affinity
+from ninefold.analytics.alerts.groups import Alert, Considered, Decision, Group, Member, Outcome, rank
+from ninefold.analytics.alerts.proposals import INTERVALS, Proposals
 from ninefold.ground.clock import SECOND
 from ninefold.model.topology import Relation, Topology
 
@@ -27,16 +27,9 @@ LATE_NS = 300 * SECOND
 """How much older than the newest alert of its component an alert may be and still be put in order."""
 TAIL = 4096
 """How many decisions a component can take back."""
-CORE = 3
-"""How many entities, the first ones, a group's place is judged by."""
 EXPIRE_NS = 5 * 3600 * SECOND
 """An alert that should say when it ends and was not heard of for so long is over: Alertmanager repeats every 4 h."""
 _ENDS = 32
-_IDLE_CAP_NS = 900 * SECOND
-_INTERVALS = 2.5
-_SOON, _FADE = 1.5, 2 / 3
-_HOPS = (1.0, 0.6, 0.4, 0.3, 0.2)
-_SHARED = 2.0
 _JOIN = 1.2
 
 
@@ -77,7 +70,6 @@ class Correlator:
     def __init__(self, topology: Topology, idle_s: float = 60.0, resolve_after_s: float = 300.0, next_number: int = 1) -> None:
         self.topology = topology
         self.next_number = next_number
-        self._idle = int(idle_s * SECOND)
         self._quiet = int(resolve_after_s * SECOND)
         self._streams: dict[str, _Stream] = {}
         self._groups: dict[int, Group] = {}
@@ -85,7 +77,13 @@ class Correlator:
         self._state: dict[str, tuple[int, bool]] = {}
         self._heard: dict[str, int] = {}
         self._ends: dict[str, list[int]] = {}
-        self._distances: dict[str, dict[str, int]] = {}
+        self.affinity = Affinity(int(idle_s * SECOND))
+        """What past incidents and persons taught."""
+        self._proposals = Proposals(topology, self.affinity, int(idle_s * SECOND))
+        self.placed: dict[str, int] = {}
+        """The group a person put an alert (its fingerprint) in: it goes there as long as that is open."""
+        self.barred: dict[str, set[int]] = {}
+        """The groups a person took an alert out of: it does not come back."""
 
     def groups(self) -> Iterator[Group]:
         """The open groups."""
@@ -129,9 +127,13 @@ class Correlator:
         """Extend the topology; returns the edges that are new. Groups of components that grew together stay apart."""
         fresh = [relation for relation in relations if self.topology.add(relation)]
         if fresh:
-            self._distances.clear()
+            self._proposals.related()
             self._rekey()
         return fresh
+
+    def changed(self, entity: str, time: int, title: str) -> None:
+        """Something was changed at an entity; alerts that begin soon after it have that in common."""
+        self._proposals.changed(entity, time, title)
 
     def hear(self, fingerprint: str, received: int) -> bool:
         """An alert is told, perhaps in an event already known: it still fires, however long ago it began. Says whether it is in an
@@ -150,11 +152,13 @@ class Correlator:
         self._streams.setdefault(group.component, _Stream()).groups.append(group)
         self.next_number = max(self.next_number, group.number + 1)
 
-    def close(self, number: int) -> None:
-        """Forget a group: it was resolved."""
+    def close(self, number: int, *, learn: bool = True) -> None:
+        """Forget a group: it was resolved, and what fired together in it is learned; or, without that, it is adopted again as another."""
         group = self._groups.pop(number, None)
         if group is None:
             return
+        if learn:
+            self.affinity.learn(group.component, group.first, group.heard, group.pairs)
         for fingerprint in group.members:
             if self._where.get(fingerprint) is group:
                 del self._where[fingerprint]
@@ -185,12 +189,12 @@ class Correlator:
         fingerprint = member.alert.fingerprint
         if self._where.get(fingerprint) is not group or not self._state[fingerprint][1]:
             return False
-        if not member.alert.stateful:
-            return watermark - member.last < self._patience(member.alert)
-        return watermark - max(member.last, self._heard.get(fingerprint, 0)) < EXPIRE_NS
+        told = max(member.last, self._heard.get(fingerprint, 0)) if member.alert.stateful else member.last
+        return watermark - told < self.patience(member.alert)
 
-    def _patience(self, alert: Alert) -> int:
-        return max(self._quiet, int(_INTERVALS * alert.interval_s * SECOND))
+    def patience(self, alert: Alert) -> int:
+        """How long (ns) an alert counts as firing after it was told."""
+        return EXPIRE_NS if alert.stateful else max(self._quiet, int(INTERVALS * alert.interval_s * SECOND))
 
     def _feed_stream(self, component: str, arrived: list[Alert], ended: tuple[int, str] | None, outcome: Outcome) -> None:
         stream = self._streams.setdefault(component, _Stream())
@@ -202,8 +206,8 @@ class Correlator:
         for alert in sorted([*again, *arrived], key=_order) if again else arrived:
             entry = self._apply(stream, component, alert)
             made.append(entry)
-            if _order(alert) > stream.floor:
-                stream.tail.append(entry)
+            if _order(alert) > stream.floor and all(g is None or g.component == component for g in (entry.group, entry.before)):
+                stream.tail.append(entry)  # what persons carried over from other components is not taken back here
         self._number(made, before)
         for entry in made:
             number = entry.group.number
@@ -268,6 +272,10 @@ class Correlator:
         considered: tuple[Considered, ...] = ()
         if before is None or not self._sticks(before.members[alert.fingerprint], alert):
             group, considered = self._choose(stream, alert)
+        elif not alert.stateful and len(stream.groups) > 1 and self._proposals.late(alert, before):
+            # It fired in a group that has gone on for long: this time it may be the doing of a younger one, never a reason for a new one.
+            group, considered = self._choose(stream, alert)
+            group = group or before
         if group is None:
             group = Group(0, component, alert.time, alert.time, alert)
             stream.groups.append(group)
@@ -290,7 +298,7 @@ class Correlator:
 
     def _sticks(self, member: Member, alert: Alert) -> bool:
         if not alert.stateful:
-            return alert.time - member.last <= self._idle_of(alert)
+            return alert.time - member.last <= self._proposals.idle_of(alert)
         ended = self._ended(member, alert)
         return ended is None or alert.time - ended <= self._quiet
 
@@ -301,7 +309,12 @@ class Correlator:
         return ends[place - 1] if place and ends[place - 1] >= member.last else None
 
     def _choose(self, stream: _Stream, alert: Alert) -> tuple[Group | None, tuple[Considered, ...]]:
-        considered = tuple(self._consider(alert, group) for group in stream.groups if self._near(alert, group))
+        placed = self._groups.get(self.placed.get(alert.fingerprint, 0))
+        if placed is not None:
+            return placed, ()
+        barred = self.barred.get(alert.fingerprint, ())
+        near = (group for group in stream.groups if self._proposals.near(alert, group) and group.number not in barred)
+        considered = tuple(self._proposals.consider(alert, group) for group in near)
         best = max(considered, key=lambda c: (c.score, -c.group.first), default=None)
         return (best.group if best is not None and best.score >= _JOIN else None), considered
 
@@ -316,39 +329,12 @@ class Correlator:
         self.hear(alert.fingerprint, alert.received)
         group.held = False
         group.count += 1
-        if new or self._near(alert, group):  # the repeat of an old alert does not keep a session alive for others
+        if new or self._proposals.near(alert, group):  # the repeat of an old alert does not keep a session alive for others
             group.first, group.last = min(group.first, alert.time), max(group.last, alert.time)
         group.heard = max(group.heard, alert.time)
-        group.idle = max(group.idle, self._idle_of(alert))
+        group.idle = max(group.idle, self._proposals.idle_of(alert))
         if (rank(alert.severity), alert.time) < (rank(group.lead.severity), group.lead.time):
             group.lead = alert
-
-    def _idle_of(self, alert: Alert) -> int:
-        return min(_IDLE_CAP_NS, max(self._idle, int(_INTERVALS * alert.interval_s * SECOND)))
-
-    def _near(self, alert: Alert, group: Group) -> bool:
-        return _gap(alert, group) <= max(group.idle, self._idle_of(alert))
-
-    def _consider(self, alert: Alert, group: Group) -> Considered:
-        gap = _gap(alert, group)
-        soon = _SOON * math.exp(-gap / (_FADE * max(group.idle, self._idle_of(alert))))
-        hops, nearest = self._hops(alert, group)
-        place = _HOPS[hops]
-        link = next((link for link in alert.links if link in group.links), "") if alert.links else ""
-        shared = _SHARED if link else 0.0
-        return Considered(group, gap, alert.time >= group.last, soon, hops, nearest, place, link, shared)
-
-    def _hops(self, alert: Alert, group: Group) -> tuple[int, str]:
-        """How far the alert's entity is from the group's core, at most FAR, and the entity of the core it is nearest to."""
-        distances = self._distances.get(alert.entity)
-        if distances is None:
-            distances = self._distances[alert.entity] = self.topology.distances(alert.entity)
-        best, nearest = FAR, ""
-        for entity in islice(group.entities, CORE):
-            hops = min(FAR, distances.get(entity, FAR))
-            if not nearest or (hops, entity) < (best, nearest):
-                best, nearest = hops, entity
-        return best, nearest
 
     def _end(self, alert: Alert, outcome: Outcome) -> Decision:
         group = self._where.get(alert.fingerprint)
@@ -375,10 +361,6 @@ class Correlator:
 
 def _order(alert: Alert) -> tuple[int, str]:
     return alert.time, alert.id
-
-
-def _gap(alert: Alert, group: Group) -> int:
-    return max(group.first - alert.time, alert.time - group.last, 0)
 
 
 def _limits(group: Group) -> tuple[int, int, Alert, int]:

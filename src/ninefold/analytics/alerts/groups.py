@@ -23,7 +23,7 @@ class Alert:
 
     `stateful` alerts say themselves when they end; others end by silence. `interval_s` is the usual distance of the
     samples behind it, 0 when not known. `links` are trace and change ids it shares with others. `received` is when it was told,
-    0 for what is told only once however long it lasts.
+    0 for what is told only once however long it lasts. `traits` say where it runs and whose it is (node, zone, version, team).
     """
 
     id: str
@@ -38,6 +38,7 @@ class Alert:
     interval_s: float = 0.0
     links: tuple[str, ...] = ()
     received: int = 0
+    traits: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -68,6 +69,7 @@ class Group:
     """Members by (entity, rule)."""
     severities: dict[str, int] = field(default_factory=dict)
     links: dict[str, int] = field(default_factory=dict)
+    traits: dict[str, int] = field(default_factory=dict)
     idle: int = 0
     """Its own quiet time in ns, when its alerts come from slow series."""
     heard: int = 0
@@ -81,12 +83,14 @@ class Group:
         return min(self.severities, key=rank, default="info")
 
     def count_in(self, alert: Alert) -> None:
-        """A new member's entity, rule, severity and links."""
+        """A new member's entity, rule, severity, links and traits."""
         _more(self.entities, alert.entity)
         _more(self.pairs, (alert.entity, alert.rule))
         _more(self.severities, alert.severity)
         for link in alert.links:
             _more(self.links, link)
+        for trait in alert.traits:
+            _more(self.traits, trait)
 
     def count_out(self, alert: Alert) -> None:
         """Undo `count_in`."""
@@ -95,6 +99,8 @@ class Group:
         _less(self.severities, alert.severity)
         for link in alert.links:
             _less(self.links, link)
+        for trait in alert.traits:
+            _less(self.traits, trait)
 
 
 class Addend(NamedTuple):
@@ -105,9 +111,10 @@ class Addend(NamedTuple):
 
 
 class Considered(NamedTuple):
-    """A group that was looked at for an alert, and what its score is the sum of: nearness in time, in the topology, and what is shared.
+    """A group that was looked at for an alert, and what its score is the sum of: nearness in time and in the topology, how long it has
+    gone on, and what else each strategy found (`more`).
 
-    The words are made when they are asked for: an alert that comes late has many others decided again, with nothing new to tell.
+    Most words are made when they are asked for: an alert that comes late has many others decided again, with nothing new to tell.
     """
 
     group: Group
@@ -120,13 +127,19 @@ class Considered(NamedTuple):
     nearest: str
     """The entity at the group's core that the alert's is nearest to, "" without one."""
     place: float
-    link: str
-    shared: float
+    age: int
+    """ns since the group began."""
+    late: float
+    """What speaks against it because it has gone on for longer than usual."""
+    more: tuple[Addend, ...]
 
     @property
     def score(self) -> float:
         """How well the alert fits."""
-        return self.soon + self.place + self.shared
+        score = self.soon + self.place - self.late
+        for addend in self.more:
+            score += addend.weight
+        return score
 
     @property
     def addends(self) -> tuple[Addend, ...]:
@@ -138,8 +151,9 @@ class Considered(NamedTuple):
             where = f"{self.hops} hop{'s' if self.hops > 1 else ''} from {self.nearest}"
         else:
             where = f"far from {self.nearest or 'where it began'}"
-        terms = Addend(when, self.soon), Addend(where, self.place)
-        return (*terms, Addend(f"shares {self.link}", self.shared)) if self.link else terms
+        terms = Addend(when, self.soon), Addend(where, self.place), *self.more
+        aged = f"{self.age / (60 * SECOND):.0f} min after it began, longer than usual"
+        return (*terms, Addend(aged, -self.late)) if self.late else terms
 
 
 @dataclass(slots=True)

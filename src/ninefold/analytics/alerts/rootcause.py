@@ -102,6 +102,7 @@ class Ranking:
 def rank(
     metrics: pa.Table, spans: pa.Table, logs: pa.Table, *, texts: Mapping[int, str] | None = None,
     needs: Mapping[str, set[str]] | None = None, changes: Sequence[Changed] = (), alerts: Mapping[str, float] | None = None,
+    priors: Mapping[str, float] | None = None,
 ) -> Ranking:  # fmt: skip
     """Rank the entities by how much they look like the cause.
 
@@ -111,6 +112,7 @@ def rank(
         needs: who needs whom, beside what the spans show.
         changes: changes shortly before.
         alerts: how telling the alerts on each entity are (`rarity`, or just how many differ).
+        priors: factors that verdicts gave to kinds of evidence (`Item.kind`) and, as ``on <kind>``, to those of kinds of entities.
     """
     found: dict[str, Evidence] = {"metric": metric_evidence(metrics)}
     traced = Invocations(spans)
@@ -127,7 +129,7 @@ def rank(
     graph = {entity: set(others) for entity, others in (needs or {}).items()}
     for entity, others in traced.needs().items():
         graph.setdefault(entity, set()).update(others)
-    candidates = _candidates(found, graph, set(traced.entities), changes, alerts or {})
+    candidates = _candidates(found, graph, set(traced.entities), changes, alerts or {}, priors or {})
     _confide(candidates, 1.0 if traced.entities or logs.num_rows else _ALONE)
     verdict, reason = _judge(candidates, quiet=_has_quiet(metrics, spans, logs), alerts=alerts or {})
     return Ranking(verdict, reason, candidates[:_SHOWN], surges[:12])
@@ -138,8 +140,9 @@ def _has_quiet(*tables: pa.Table) -> bool:
 
 
 def _candidates(
-    found: Mapping[str, Evidence], graph: Mapping[str, set[str]], traced: set[str], changes: Sequence[Changed], alerts: Mapping[str, float]
-) -> list[Candidate]:
+    found: Mapping[str, Evidence], graph: Mapping[str, set[str]], traced: set[str], changes: Sequence[Changed], alerts: Mapping[str, float],
+    priors: Mapping[str, float],
+) -> list[Candidate]:  # fmt: skip
     entities = {entity for evidence in found.values() for entity in evidence.scores} | set(alerts) | {c.entity for c in changes}
     terms = {entity: _terms(entity, found, bool(traced) and entity not in traced) for entity in sorted(entities) if entity}
     own = {entity: sum(item.weight for item in items) for entity, items in terms.items()}
@@ -153,6 +156,8 @@ def _candidates(
             items.append(Item("graph", f"{_name(blamed)}, which it needs, explains part of this", -discount, source="graph"))
         items.extend(_beside(entity, changes, alerts))
     _first_one(terms)
+    if priors:
+        _lean(terms, priors)
     candidates = [Candidate(entity, sum(item.weight for item in items), items) for entity, items in terms.items()]
     candidates = sorted((c for c in candidates if c.score > 0.05), key=lambda c: (-c.score, c.entity))
     return candidates
@@ -207,6 +212,14 @@ def _first_one(terms: Mapping[str, list[Item]]) -> None:
         for entity, start in known.items():
             if start == earliest:
                 terms[entity].append(Item("onset", "among the first to deviate", _FIRST, bucket=start, source="onset"))
+
+
+def _lean(terms: Mapping[str, list[Item]], priors: Mapping[str, float]) -> None:
+    """What people said of earlier causes, a little."""
+    for entity, items in terms.items():
+        on = priors.get(f"on {entity.partition(':')[0]}", 1.0)
+        for item in items:
+            item.weight *= on * priors.get(item.kind, 1.0)
 
 
 def _confide(candidates: Sequence[Candidate], scale: float) -> None:

@@ -21,6 +21,7 @@ _LOW, _HIGH = math.log(LEAST), math.log(MOST)
 DAY, _HALF_LIFE = 86_400 * SECOND, 60
 _KEPT_DAYS = 6 * _HALF_LIFE
 _KEPT = {"said": 5000, "followed series": 5000, "followed metric": 1000, "settings": 500}
+_KEPT_ELSE = 2000
 _SETTINGS = "settings"
 
 
@@ -111,9 +112,9 @@ class Moves:
         self._take(move)
         kind = _kind(move)
         self._counts[kind] += 1
-        if self._counts[kind] > _KEPT[kind]:
+        if self._counts[kind] > _KEPT.get(kind, _KEPT_ELSE):
             # A tenth at once, so that a storm of them does not go through the log each time.
-            gone = {one.id for one in [one for one in self.log if _kind(one) == kind][: _KEPT[kind] // 10]}
+            gone = {one.id for one in [one for one in self.log if _kind(one) == kind][: _KEPT.get(kind, _KEPT_ELSE) // 10]}
             self._keep([one for one in self.log if one.id not in gone])
 
     def _keep(self, log: list[Move]) -> None:

@@ -14,8 +14,10 @@ from sqlalchemy.orm import Session
 
 from ninefold.ground.clock import MINUTE
 from ninefold.store.records.base import Audit, Outbox, Position, Records
-from ninefold.store.records.incidents import RESOLVED, AlertState, Change, Incident, IncidentEvent, Ledger, Timeline
+from ninefold.store.records.incidents import RESOLVED, SUPPRESSED, AlertState, Change, Incident, IncidentEvent, Ledger, Timeline
+from ninefold.store.records.mutes import Mute
 from ninefold.store.records.oncall import Escalation, Override, Page
+from ninefold.store.records.regrouping import Regrouped, Regrouping
 from ninefold.store.records.sources import SourceDrift
 from ninefold.store.records.workflows import Dispatch
 
@@ -41,9 +43,15 @@ def forget(records: Records, at: int, days: int) -> int:
     gone += _chunks(records, Change.event_id, Change.time < before)
     gone += _chunks(records, SourceDrift.id, SourceDrift.since < before)
     gone += _chunks(records, Ledger.id, Ledger.incident.is_(None), Ledger.time < before)
+    aside = (AlertState.incident.is_(None), AlertState.last < before, AlertState.due.is_(None))
+    gone += _chunks(records, AlertState.fingerprint, *aside, AlertState.status != SUPPRESSED)
     gone += _chunks(records, Page.id, Page.finished < before)
     gone += _chunks(records, Escalation.id, Escalation.ended < before)
+    aged = select(Regrouping.id).where(Regrouping.time < before)
+    gone += _chunks(records, Regrouped.id, Regrouped.regrouping.in_(aged))
+    gone += _chunks(records, Regrouping.id, Regrouping.time < before)
     gone += _chunks(records, Override.id, Override.ends < before)
+    gone += _chunks(records, Mute.id, Mute.ends < before)
     for number in _long_over(records, before):
         for key, owner in ((IncidentEvent.id, IncidentEvent.incident), (Timeline.id, Timeline.incident), (Ledger.id, Ledger.incident)):
             gone += _chunks(records, key, owner == number)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index, String, Text, false, text
+from sqlalchemy import Index, String, Text, false
+from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ninefold.ground.errors import NotFound
@@ -17,8 +18,9 @@ from ninefold.store.records.base import Base, BigId
 OPEN, ACKNOWLEDGED, MITIGATED, RESOLVED = "open", "acknowledged", "mitigated", "resolved"
 STATUSES = (OPEN, ACKNOWLEDGED, MITIGATED, RESOLVED)
 UNRESOLVED = (OPEN, ACKNOWLEDGED, MITIGATED)
-SUPPRESSED = "suppressed"
-"""The status of an alert that mutes hide."""
+PENDING, FIRING, SUPPRESSED, EXPIRED = "pending", "firing", "suppressed", "expired"
+ALERT_STATES = (FIRING, ACKNOWLEDGED, PENDING, SUPPRESSED, RESOLVED, EXPIRED)
+"""The states of an alert: it counts from firing on; suppressed ones are hidden, expired ones were told of no more."""
 
 
 def incident_key(number: int) -> str:
@@ -87,13 +89,15 @@ class Incident(Base):
     """``{entity, kind, text}`` of a labelled data set; shown beside the cause, never used to find it."""
     feedback: Mapped[str] = mapped_column(String, default="")
     """A person's verdict: useful, noise, wrong_cause."""
+    right_cause: Mapped[str] = mapped_column(String, default="", server_default="")
+    """The entity that was it, when a person said wrong_cause and which."""
     fixed_by: Mapped[str] = mapped_column(Text, default="")
     merged_into: Mapped[int | None] = mapped_column(default=None)
     version: Mapped[int] = mapped_column(default=1)
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's declarative form
     __table_args__ = (
         Index("incident_status", "pending", "status", "last_event"),
-        Index("incident_due", "due", sqlite_where=text("due"), postgresql_where=text("due")),
+        Index("incident_due", "due", sqlite_where=sql("due"), postgresql_where=sql("due")),
         Index("incident_first", "first_event"),
     )
 
@@ -116,7 +120,19 @@ class AlertState(Base):
     last_event: Mapped[str] = mapped_column(String)
     heard: Mapped[int] = mapped_column(default=0)
     """When it was last told, by the clock of receipt; a firing alert is told again and again in the same event."""
-    __table_args__ = (Index("alert_state_incident", "incident", "status"), Index("alert_state_status", "status", "last"))
+    state: Mapped[str] = mapped_column(String, default=FIRING, server_default=FIRING)
+    """One of `ALERT_STATES`; `status` is what its sender said last that counted, or that mutes hide it; one pending is resolved."""
+    since: Mapped[int] = mapped_column(default=0, server_default="0")
+    due: Mapped[int | None] = mapped_column(default=None)
+    """When its state may change by itself, by the clock of receipt."""
+    memory: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """What `incidents.condition` remembers of it."""
+    __table_args__ = (
+        Index("alert_state_incident", "incident", "status"),
+        Index("alert_state_status", "status", "last"),
+        Index("alert_state_state", "state", "last"),
+        Index("alert_state_due", "due", sqlite_where=sql("due is not null"), postgresql_where=sql("due is not null")),
+    )
 
 
 class IncidentEvent(Base):
@@ -162,10 +178,16 @@ class Ledger(Base):
     event_id: Mapped[str] = mapped_column(String)
     time: Mapped[int]
     step: Mapped[str] = mapped_column(String)
-    """normalise, fingerprint, dedup, correlate, mute, cause, workflow"""
+    """normalise, fingerprint, state, dedup, correlate, mute, cause, workflow"""
     text: Mapped[str] = mapped_column(Text)
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    __table_args__ = (Index("ledger_of", "incident", "time"), Index("ledger_event", "event_id"))
+    fingerprint: Mapped[str] = mapped_column(String, default="", server_default="")
+    """The alert whose state it is about."""
+    __table_args__ = (
+        Index("ledger_of", "incident", "time"),
+        Index("ledger_event", "event_id"),
+        Index("ledger_alert", "fingerprint", "time", sqlite_where=sql("fingerprint <> ''"), postgresql_where=sql("fingerprint <> ''")),
+    )
 
 
 class Ticket(Base):

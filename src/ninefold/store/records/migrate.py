@@ -17,10 +17,10 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from ninefold.ground.errors import ConfigError, Unavailable
-from ninefold.store.records import access, incidents, mutes, oncall, sources, workflows
+from ninefold.store.records import access, alerts, incidents, mutes, oncall, regrouping, sources, workflows
 from ninefold.store.records.base import Base, Records
 
-TABLES = (access, incidents, mutes, oncall, sources, workflows)
+TABLES = (access, alerts, incidents, mutes, oncall, regrouping, sources, workflows)
 """The modules that define records: importing them is what fills ``Base.metadata``."""
 _LOCK = 0x39666F6C64  # any fixed number: two programs that start together must not migrate at once
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Index, String, Text
+from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ninefold.ground.clock import now
@@ -28,6 +29,15 @@ class Mute(Base):
     reason: Mapped[str] = mapped_column(Text)
     created: Mapped[int] = mapped_column(default=now)
     changed: Mapped[int] = mapped_column(default=now)
+    origin: Mapped[str] = mapped_column(String, default="", server_default="")
+    """The ticket that opened it, as ``source id``; "" for a person's."""
+    plan: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """What the ticket said last; only what is new changes the mute, so a person's word stands."""
+    planned: Mapped[int] = mapped_column(default=0, server_default="0")
+    """When the ticket said it."""
+    told: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The end of the window that was told last to those who learn from telemetry; 0 when none was, or its early end was told."""
+    __table_args__ = (Index("mute_origin", "origin", sqlite_where=sql("origin <> ''"), postgresql_where=sql("origin <> ''")),)
 
 
 class HiddenAlert(Base):
@@ -37,6 +47,8 @@ class HiddenAlert(Base):
     fingerprint: Mapped[str] = mapped_column(String, primary_key=True)
     mutes: Mapped[list[Any]]
     """Their ids."""
+    inhibitions: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    """Objects with rule, by (the fingerprint of the alert that inhibits it) and title (that alert's)."""
     event_id: Mapped[str] = mapped_column(String)
     since: Mapped[int]
     """When it was first told while muted, by the clock of receipt, as is `heard`."""

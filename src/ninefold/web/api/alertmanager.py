@@ -123,7 +123,8 @@ def _groups(app: App, request: Request, actor: str, document: Any) -> Any:
 def _wanted(app: App, request: Request) -> list[tuple[int | None, Any]]:
     """The alerts a request asks for, each with the number of its incident."""
     asked, matchers = request.query_params, _filter(request)
-    wanted = [word for word, name in (("firing", "active"), (SUPPRESSED, "silenced")) if asked.get(name, "true") != "false"]
+    wanted = ["firing"] * (asked.get("active", "true") != "false") + [SUPPRESSED]
+    refused = {name for name in ("silenced", "inhibited") if asked.get(name) == "false"}
     with app.records.reading() as session:
         states = session.scalars(
             select(AlertState).where(AlertState.status.in_(wanted)).order_by(AlertState.last.desc()).limit(_ALERTS)
@@ -133,8 +134,10 @@ def _wanted(app: App, request: Request) -> list[tuple[int | None, Any]]:
     for state in states:
         labels, annotations = _split(state, events.get(state.fingerprint, {}).get("attributes", {}))
         if all(matcher.holds(labels.get(matcher.name, "")) for matcher in matchers):
-            mutes = events.get(state.fingerprint, {}).get("mutes", [])
-            found.append((state.incident, _alert(state, labels, annotations, mutes)))
+            event = events.get(state.fingerprint, {})
+            by = {"silenced": event.get("mutes", []), "inhibited": [each["by"] for each in event.get("inhibitions", [])]}
+            if not any(by[name] for name in refused):
+                found.append((state.incident, _alert(state, labels, annotations, by)))
     return found
 
 
@@ -146,12 +149,14 @@ def _split(state: AlertState, attributes: dict[str, str]) -> tuple[dict[str, str
     return {key: value for key, value in {**named, **labels}.items() if value}, {"summary": state.title, **notes}
 
 
-def _alert(state: AlertState, labels: dict[str, str], annotations: dict[str, str], mutes: list[str]) -> Any:
+def _alert(state: AlertState, labels: dict[str, str], annotations: dict[str, str], by: dict[str, list[str]]) -> Any:
     heard = max(state.heard, state.last)
     return {
         "labels": labels, "annotations": annotations, "fingerprint": state.fingerprint, "receivers": _RECEIVERS, "generatorURL": "",
         "startsAt": iso(state.first), "endsAt": iso(heard + 5 * MINUTE), "updatedAt": iso(heard),
-        "status": {"state": "suppressed" if mutes else "active", "silencedBy": mutes, "inhibitedBy": []},
+        "status": {
+            "state": "suppressed" if any(by.values()) else "active", "silencedBy": by["silenced"], "inhibitedBy": by["inhibited"],
+        },
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ninefold.analytics.metrics.steering import SCOPES, WORDS, covers, experts
 from ninefold.app import App
 from ninefold.ground.clock import MINUTE, iso, now
 from ninefold.ground.errors import BadData, Conflict, NotFound
+from ninefold.incidents import teaching
 from ninefold.model.signal import batch_of, event_id
 from ninefold.store.records.base import Audit
 from ninefold.web.auth import AUDITED, Operator, Viewer
@@ -103,11 +104,14 @@ class Sensitivities(BaseModel):
 
 
 class Learned(BaseModel):
-    """One change of thresholds and why."""
+    """One change of what is believed, and why; numbers are counted for each of `about`."""
 
+    about: Literal["thresholds", "incidents"] = "thresholds"
     id: int
     time: str
-    scope: str = Field(description="series, metric, or settings (of all series).")
+    scope: str = Field(
+        description="Of thresholds series, metric, or settings (of all series); of incidents rule, pair (of rules) or cause."
+    )
     target: str
     before: float | dict[str, float] = Field(description="Factor on the thresholds; of settings the values.")
     after: float | dict[str, float]
@@ -291,9 +295,12 @@ async def unset_sensitivity(scope: Scope, actor: Operator, app: TheApp, name: Te
 
 @router.get("/detection/learned")
 def learned(actor: Viewer, app: TheApp, limit: Annotated[int, Query(ge=1, le=5000)] = 200) -> Log:
-    """What moved thresholds, and why."""
+    """What moved thresholds, the severity of noisy rules, what belongs together and what points to causes, and why."""
     moves = app.runner.ask("baseline", lambda technique: [_plain(move) for move in technique.steering.moves[-limit:]])
-    return Log(items=[_learned(move) for move in reversed(moves)])
+    with app.records.reading() as session:
+        lessons = [Learned(**said) for said in teaching.listed(session, limit)]
+    items = [_learned(move) for move in reversed(moves)] + lessons
+    return Log(items=sorted(items, key=lambda one: one.time, reverse=True)[:limit])
 
 
 @router.post("/detection/learned/{number}/undo", dependencies=[AUDITED])
@@ -378,11 +385,25 @@ def _sensitivities(technique: Any) -> dict[str, Any]:
 
 
 def _plain(move: Any) -> dict[str, Any]:
-    return {name: getattr(move, name) for name in (*Learned.model_fields,)}
+    return {name: getattr(move, name) for name in Learned.model_fields if name != "about"}
 
 
 def _learned(move: dict[str, Any]) -> Learned:
-    return Learned(**{name: move[name] for name in Learned.model_fields} | {"time": iso(move["time"])})
+    return Learned(**{name: move[name] for name in Learned.model_fields if name != "about"} | {"time": iso(move["time"])})
+
+
+@router.post("/detection/learned/incidents/{number}/undo", dependencies=[AUDITED])
+async def undo_lesson(number: Annotated[int, Path(ge=1, lt=1 << 62)], actor: Operator, app: TheApp) -> Accepted:
+    """Take back one thing that verdicts on incidents taught: all is as it would be without it."""
+    lesson = await asyncio.to_thread(_lesson, app, number)
+    said = {"move": str(number), "scope": lesson["scope"], "actor": actor.name}
+    title = f"{actor.name} took back lesson {number}"
+    return await _set(app, teaching.LESSON, said, title, (lesson, lesson | {"undone": True}))
+
+
+def _lesson(app: App, number: int) -> dict[str, Any]:
+    with app.records.reading() as session:
+        return teaching.one(session, number)
 
 
 def _name(scope: str, name: str) -> str:

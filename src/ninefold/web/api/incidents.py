@@ -50,6 +50,7 @@ class Verdict(Note):
     """What the incident was worth."""
 
     verdict: Literal["useful", "noise", "wrong_cause"]
+    entity: str = Field("", max_length=500, description="Of a wrong cause: which entity it was.")
 
 
 @router.get("/summary")
@@ -159,8 +160,8 @@ def teams(key: str, wanted: Ownership, actor: Operator, app: TheApp) -> Json:
 
 @router.post("/incidents/{key}/verdict", dependencies=[AUDITED])
 def verdict(key: str, wanted: Verdict, actor: Operator, app: TheApp) -> Json:
-    """Say what it was worth; verdicts are the labels by which Ninefold is measured."""
-    return _answer(app, app.incidents.verdict(key, actor.name, wanted.verdict, wanted.note, wanted.version))
+    """Say what it was worth: rules, and the search for causes, learn from it; `GET /detection/learned` shows what."""
+    return _answer(app, app.incidents.verdict(key, actor.name, wanted.verdict, wanted.note, wanted.version, wanted.entity))
 
 
 @router.get("/topology")

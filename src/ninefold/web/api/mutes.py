@@ -1,18 +1,21 @@
-"""Mutes: silences and maintenance windows, what they hide now, and what one would have hidden."""
+"""Mutes and inhibitions: what they hide now, and what one would have hidden."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ninefold.config import Inhibition
 from ninefold.ground.clock import MINUTE, iso, now, parse
 from ninefold.ground.errors import BadData
 from ninefold.incidents import preview as before
-from ninefold.incidents.mutes import Wish, matchers_of, state_of
+from ninefold.incidents.mutes import Wish, kind_of, matchers_of, state_of
+from ninefold.incidents.rules import INHIBITION
 from ninefold.incidents.windows import window
 from ninefold.model.matcher import Matcher, checked
 from ninefold.store.records.mutes import HiddenAlert, Mute
@@ -50,6 +53,15 @@ class Wanted(Scope):
     timezone: str = Field("UTC", max_length=100, description="Whose wall clock a recurring mute follows.")
     owner: str = Field("", max_length=200, description="Whom to ask; who sends it when left out.")
     reason: str = Field(min_length=1, max_length=2000)
+
+
+class WantedInhibition(Inhibition):
+    """An inhibition as somebody wants it."""
+
+    version: int | None = Field(None, description="As it was read, 0 for a new one; a change since then is a conflict.")
+
+
+Name = Annotated[str, InPath(min_length=1, max_length=100, pattern=r"^[^\s/][^/]*$")]
 
 
 @router.get("/mutes")
@@ -96,6 +108,33 @@ def expire(key: str, actor: Operator, app: TheApp) -> Json:
     return _shown(app.incidents.mutes.expire(key, actor.name), now(), [])
 
 
+@router.get("/inhibitions")
+def inhibitions(actor: Viewer, app: TheApp) -> Json:
+    """Inhibitions with what each hides now, those people saved before those of the configuration."""
+    with app.records.reading() as session:
+        hides: dict[str, list[HiddenAlert]] = {}
+        for each in session.scalars(select(HiddenAlert)):
+            for one in each.inhibitions:
+                hides.setdefault(one["rule"], []).append(each)
+        items = app.incidents.states.rules.listed(session, INHIBITION)
+    found = [(item, hides.get(item["name"], [])) for item in items]
+    return {"items": [item | {"hides": len(aside), "examples": _examples(aside)} for item, aside in found]}
+
+
+@router.put("/inhibitions/{name}", dependencies=[AUDITED])
+def save_inhibition(name: Name, wanted: WantedInhibition, actor: Operator, app: TheApp) -> Json:
+    """Save an inhibition; what it would hide and is in no open incident is hidden when it is told again."""
+    body = Inhibition.model_validate(wanted.model_dump(exclude={"version"}))
+    return app.incidents.states.rules.save(INHIBITION, name, body, actor.name, wanted.version)
+
+
+@router.delete("/inhibitions/{name}", dependencies=[AUDITED])
+def remove_inhibition(name: Name, actor: Operator, app: TheApp) -> Json:
+    """Take an inhibition away; what it hid and still fires is seen again."""
+    app.incidents.states.rules.remove(INHIBITION, name, actor.name)
+    return {"name": name}
+
+
 @router.post("/mutes/preview")
 def preview(scope: Scope, actor: Viewer, app: TheApp, days: Annotated[int, Query(ge=1, le=90)] = 7) -> Json:
     """What these matchers would have hidden in the last days."""
@@ -121,10 +160,16 @@ def _wish(wanted: Wanted, actor: str) -> Wish:
 def _shown(mute: Mute, at: int, hides: list[HiddenAlert]) -> Json:
     held = window(mute, at)
     return {
-        "id": mute.id, "kind": "maintenance" if mute.rrule else "silence", "state": state_of(mute, at),
+        "id": mute.id, "kind": kind_of(mute), "origin": mute.origin, "state": state_of(mute, at),
         "matchers": mute.matchers, "text": ", ".join(map(str, matchers_of(mute))), "starts": iso(mute.starts), "ends": iso(mute.ends),
         "rrule": mute.rrule, "duration_s": mute.duration_s, "timezone": mute.timezone, "until": iso(held[1]) if held else None,
         "owner": mute.owner, "reason": mute.reason, "created": iso(mute.created), "changed": iso(mute.changed), "hides": len(hides),
-        "examples": [{"fingerprint": each.fingerprint, "title": each.row["title"], "entity": each.row["entity"],
-                      "severity": each.row["severity"], "since": iso(each.since)} for each in hides[:_EXAMPLES]],
+        "examples": _examples(hides),
     }  # fmt: skip
+
+
+def _examples(hides: list[HiddenAlert]) -> list[Json]:
+    return [
+        {"fingerprint": each.fingerprint, "title": each.row["title"], "entity": each.row["entity"], "severity": each.row["severity"],
+         "since": iso(each.since)} for each in hides[:_EXAMPLES]
+    ]  # fmt: skip
