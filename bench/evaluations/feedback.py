@@ -3,7 +3,8 @@
 A generated fleet of five kinds of series (normal, AR(1) 0.7, Student t with 3 degrees, daily season, counts), a point a minute, ten days;
 level shifts of 6 to 10 deviations and 20 points are put in from day six on, about one a series. A simulated operator says noise to every
 alarm that meets none of them and useful to the others, from day three to day six; false alarms and recall are counted afterwards, beside
-the same fleet without verdicts (verdicts on incidents: `taught`). Figures of words are alarms a series-week on the fleet without anything put in, from day three on.
+the same fleet without verdicts. Figures of words are alarms a series-week on the fleet without anything put in, from day three on.
+Verdicts on incidents: `taught`.
 """
 
 from __future__ import annotations

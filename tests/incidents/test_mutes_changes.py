@@ -88,11 +88,25 @@ def test_it_is_extended_and_called_off_in_whatever_order_that_is_told(desk: Room
     assert list(statuses(desk).values()) == ["firing"]
 
 
+def test_other_entities_make_another_mute_and_both_are_in_the_audit(desk: Room) -> None:
+    desk.feed(change(0), source="snow")
+    desk.feed(change(5, entities="host:db"), received_s=5, source="snow")
+    assert [(mute.ends - T0) // SECOND for mute in mutes(desk)] == [5, 700]
+    with desk.records.reading() as session:
+        assert [row.action for row in session.scalars(select(Audit))] == ["mute created", "mute expired", "mute created"]
+
+
 def test_the_status_may_be_the_tickets_own_word(desk: Room) -> None:
     desk.feed(change(0, status="", **{"ticket.status": "Scheduled"}), source="snow")
     assert len(mutes(desk)) == 1
     desk.feed(change(5, status="resolved", **{"ticket.status": "Scheduled"}), received_s=5, source="snow")
     assert mutes(desk)[0].ends == T0 + 5 * SECOND
+
+
+def test_a_plan_told_again_is_newer_than_what_called_it_off(desk: Room) -> None:
+    for told_s, status in ((0, "approved"), (20, "approved"), (10, "cancelled")):
+        desk.feed(change(told_s, status), received_s=30, source="snow")
+    assert [mute.ends for mute in mutes(desk)] == [T0 + 700 * SECOND]
 
 
 def test_what_it_hid_is_seen_when_it_is_called_off(desk: Room) -> None:

@@ -106,9 +106,11 @@ function Split({ incident, split }: { incident: IncidentDetail; split: (alerts: 
       }}
     >
       {alerts.map(([mark, { entity, title }]) => (
-        <label key={mark} class="check">
-          <input type="checkbox" name="alert" value={mark} /> {without(entity, readable(title))} <span class="soft">{entity}</span>
-        </label>
+        <div key={mark}>
+          <label class="check">
+            <input type="checkbox" name="alert" value={mark} /> {without(entity, readable(title))} <span class="soft">{entity}</span>
+          </label>
+        </div>
       ))}
       <input name="note" placeholder="why it is another problem" aria-label="Why another" maxLength={2000} />
       <Button type="submit">Split out of {incident.id}</Button>

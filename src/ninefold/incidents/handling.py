@@ -24,6 +24,11 @@ Deed = Callable[[Incident, str], str]
 """Takes the incident and the name of who does it."""
 
 
+def standing(incident: Incident) -> dict[str, Any]:
+    """What persons change of an incident, as it is now."""
+    return {name: getattr(incident, name) for name in ("status", "owner", "severity", "teams", "verdict", "fixed_by")}
+
+
 def mitigate(incident: Incident, actor: str) -> str:
     """Users feel it no longer; what caused it may still be there. Who says so has seen it, so it counts as acknowledged.
 

@@ -147,13 +147,14 @@ class Inhibitions:
 
     def ask(self, labels: Sequence[Labels], sides: Sequence[Sides]) -> list[list[Inhibited]]:
         """What inhibits alerts with these labels, which fit these sides: of the first rules the first source by fingerprint each."""
-        found: list[list[Inhibited]] = [[] for _ in labels]
+        found: list[list[Inhibited]] = [[]] * len(labels)
         for names, rules in self._equal.items():
             for number, (source, target) in enumerate(sides):
                 asked = target & rules
                 place = self._places.get(_place(names, labels[number])) if asked else None
-                if place is not None:
-                    found[number] = found[number] + place.by(source & rules, asked, self._sources)
+                hits = place.by(source & rules, asked, self._sources) if place is not None else None
+                if hits:
+                    found[number] = [*found[number], *hits]
         return found
 
     def fire(self, mark: str, title: str, labels: Labels, sides: Sides) -> None:

@@ -21,7 +21,7 @@ from ninefold.ground.errors import Conflict, NinefoldError, NotFound, Refused
 from ninefold.ground.log import get
 from ninefold.ground.meter import Meter
 from ninefold.incidents import cause, folding, intake, regroup, tickets
-from ninefold.incidents.handling import Deed, judge, outcome
+from ninefold.incidents.handling import Deed, judge, outcome, standing
 from ninefold.incidents.intake import Row
 from ninefold.incidents.ledger import Pages
 from ninefold.incidents.mutes import Mutes
@@ -472,10 +472,12 @@ class Incidents:
                 raise NotFound(f"there is no incident {key!r}")
             if version is not None and version != incident.version:
                 raise Conflict(f"{key} was changed by somebody else; reread it and decide again")
+            before = standing(incident)
             title = change(incident)
             pages.line(incident.id, now(), kind, title, body=note, actor=actor)
             pages.changed(kind, incident, actor=actor, note=note, **outcome(session, incident))
-            session.add(Audit(actor=actor, action=f"incident {kind}", target=incident_key(incident.id), detail={"note": note}))
+            detail = {"note": note, "before": before, "after": standing(incident)}
+            session.add(Audit(actor=actor, action=f"incident {kind}", target=incident_key(incident.id), detail=detail))
             pages.write(session)
             session.flush()
             return incident

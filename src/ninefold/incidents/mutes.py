@@ -254,10 +254,11 @@ class Mutes:
                 _told(session, fresh, "created", actor)
                 mute = fresh
             else:
+                before = _said(mute)
                 for name in ("starts", "ends", "rrule", "duration_s", "timezone", "owner", "reason"):
                     setattr(mute, name, getattr(fresh, name))
                 mute.changed = at
-                _told(session, mute, "changed", actor)
+                _told(session, mute, "changed", actor, before)
         self._stale = True
         return mute
 
@@ -278,9 +279,10 @@ class Mutes:
 
     @staticmethod
     def _end(session: Session, mute: Mute, at: int, actor: str) -> None:
+        before = _said(mute)
         mute.ends = mute.changed = at
         mute.starts = min(mute.starts, at)
-        _told(session, mute, "expired", actor)
+        _told(session, mute, "expired", actor, before)
 
     def _read(self, session: Session, at: int) -> None:
         version = self._rules.read(session)
@@ -439,11 +441,15 @@ def _get(session: Session, key: str) -> Mute:
     return mute
 
 
-def _told(session: Session, mute: Mute, kind: str, actor: str) -> None:
-    detail: dict[str, Any] = {
+def _said(mute: Mute) -> dict[str, Any]:
+    return {
         "matchers": ", ".join(map(str, matchers_of(mute))), "starts": iso(mute.starts), "ends": iso(mute.ends), "rrule": mute.rrule,
         "duration_s": mute.duration_s, "owner": mute.owner, "reason": mute.reason,
     }  # fmt: skip
-    session.add(Audit(actor=actor, action=f"mute {kind}", target=mute.id, detail=detail))
+
+
+def _told(session: Session, mute: Mute, kind: str, actor: str, before: dict[str, Any] | None = None) -> None:
+    detail = _said(mute)
+    session.add(Audit(actor=actor, action=f"mute {kind}", target=mute.id, detail={"before": before, "after": detail}))
     title = f"Mute {kind} by {actor}: {detail['matchers']}, {mute.reason}"
     session.add(Outbox(topic="mute", kind=kind, key=mute.id, data={"title": title, "actor": actor, **detail}))

@@ -51,13 +51,11 @@ def follow(session: Session, rows: Iterable[Row], config: ChangeWindows, pages: 
     """
     found = []
     for row in sorted((row for row in rows if _may(row, config)), key=lambda row: (row.time, row.received)):
-        done = _heed(session, row, _plan(row, config))
-        if done is not None:
-            mute, verb = done
+        for mute, verb in _heed(session, row, _plan(row, config)):
             text = f"{verb} a mute until {iso(mute.ends)} by the ticket {row.source_id} of {row.source}"
             pages.decided(None, row.id, row.time, "mute", text, mutes=[mute.id])
-            session.flush()
-            found.append(done)
+            found.append((mute, verb))
+        session.flush()
     return found
 
 
@@ -79,41 +77,44 @@ def _plan(row: Row, config: ChangeWindows) -> Plan:
     return Plan(nothing.origin, entities, starts // _US * _US, ends // _US * _US, _word(row) in config.approved)
 
 
-def _heed(session: Session, row: Row, plan: Plan) -> tuple[Mute, str] | None:
-    asked = select(Mute).where(Mute.origin == plan.origin).order_by(Mute.planned.desc(), Mute.created.desc()).limit(1)
+def _heed(session: Session, row: Row, plan: Plan) -> list[tuple[Mute, str]]:
+    asked = select(Mute).where(Mute.origin == plan.origin).order_by(Mute.planned.desc(), Mute.ends.desc()).limit(1)
     mute, at = session.scalar(asked), row.received
     if mute is None:
         if plan.ends <= at or not (plan.approved or _word(row) in _CALLED_OFF):
-            return None
+            return []
         mute = _opened(session, row, plan)
         if plan.approved:
-            return mute, "created"
+            return [(mute, "created")]
         _end(mute, at)  # kept, for its approval may come late
-        return mute, "expired"
-    if row.time < mute.planned or str(plan) == mute.plan:
-        return None
-    alive = mute.ends > at
+        return [(mute, "expired")]
+    if row.time < mute.planned:
+        return []
+    mute.planned = row.time
+    if str(plan) == mute.plan:
+        return []
+    mute.plan, alive = str(plan), mute.ends > at
     if alive and plan.approved and mute.matchers == _matchers(plan.entities):
         mute.starts, mute.ends, mute.changed, mute.reason = plan.starts, plan.ends, at, _reason(row)
-        mute.plan, mute.planned = str(plan), row.time
-        return mute, "changed"
-    mute.plan, mute.planned = str(plan), row.time
+        return [(mute, "changed")]
+    done = []
     if alive:
         _end(mute, at)
+        done.append((mute, "expired"))
     if plan.approved and plan.ends > at:
-        return _opened(session, row, plan), "created"
-    return (mute, "expired") if alive else None
+        done.append((_opened(session, row, plan), "created"))
+    return done
+
+
+def _end(mute: Mute, at: int) -> None:
+    mute.ends = mute.changed = at // _US * _US
+    mute.starts = min(mute.starts, mute.ends)
 
 
 def _word(row: Row) -> str:
     """The ticket's status in its own word; the event's own status may only know of open and resolved."""
     own = "" if row.status == RESOLVED else next((row.attributes[key] for key in _STATUS if row.attributes.get(key)), "")
     return (own or row.status).lower()
-
-
-def _end(mute: Mute, at: int) -> None:
-    mute.ends = mute.changed = at // _US * _US
-    mute.starts = min(mute.starts, mute.ends)
 
 
 def _opened(session: Session, row: Row, plan: Plan) -> Mute:

@@ -51,6 +51,7 @@ class Teaching:
     def __init__(self) -> None:
         self._moves: Moves | None = None
         self._now = 0
+        self._marks: set[str] = set()
 
     def forget(self) -> None:
         """Read the records again: what was written to them was not kept."""
@@ -60,6 +61,7 @@ class Teaching:
         """What was learned, the oldest first."""
         if self._moves is None:
             kept = [{name: getattr(one, name) for name in Move.__slots__} for one in session.scalars(select(Lesson).order_by(Lesson.id))]
+            self._marks = {one["fingerprint"] for one in kept}
             self._moves = Moves(kept, max((one["id"] for one in kept), default=0))
             self._now = max([self._now, *(one["time"] for one in kept)])
         return self._moves
@@ -133,8 +135,9 @@ class Teaching:
         if done.deed == "undo":
             self._take_back(log, session.get_one(Regrouping, done.before["number"]).event_id)
             return
-        if any(move.fingerprint == row.id for move in log.log):
+        if row.id in self._marks:
             return
+        self._marks.add(row.id)
         sides = done.before if done.deed == "merge" else done.after
         mine = _kinds(sides[str(done.into)])
         step, word = (TOGETHER, "together") if done.deed == "merge" else (APART, "apart")
@@ -148,9 +151,11 @@ class Teaching:
         if row.attributes.get("detection") == LESSON:
             log.undo(row.attributes.get("move", ""))
 
-    @staticmethod
-    def _take_back(log: Moves, mark: str) -> None:
+    def _take_back(self, log: Moves, mark: str) -> None:
         """What was learned of the same thing before: the newest word counts."""
+        if mark not in self._marks:  # most often; the log is long
+            self._marks.add(mark)
+            return
         for move in [move for move in log.log if move.fingerprint == mark and not move.undone]:
             log.undo(str(move.id))
 

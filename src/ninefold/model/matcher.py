@@ -18,6 +18,9 @@ from ninefold.ground.errors import BadData
 
 OPS = ("=", "!=", "=~", "!~")
 _WRITTEN = re.compile(r"\s*([^\s=!~{}\"',]+)\s*(=~|!~|!=|=)\s*(.*?)\s*\Z", re.DOTALL)
+_TEXTS = re.compile(r"(?:[^.^$*+?{}\[\]\\|()]|\\[^a-zA-Z0-9_\s|]|\|)*", re.ASCII)
+"""A regular expression that is alternatives of plain texts."""
+_ESCAPED = re.compile(r"\\(.)")
 _KEPT = 50_000
 """Values of a label whose answers are remembered."""
 Key = TypeVar("Key")
@@ -160,10 +163,8 @@ class _Label:
             seen |= sets
         self._must = seen
         self._several = [(matcher, sets & several) for matcher, sets in must.items() if sets & several]
-        self._equal = {m.value: sets for m, sets in must.items() if m.op == "="}
-        self._unequal = {m.value: sets for m, sets in bits.items() if m.op == "!="}
-        self._patterns = [(sets, m.value) for m, sets in must.items() if m.op == "=~"]
-        self._never = [(sets, m.value) for m, sets in bits.items() if m.op == "!~"]
+        self._equal, self._patterns = _sorted_out(bits, "=", "=~")
+        self._unequal, self._never = _sorted_out(bits, "!=", "!~")
         self._known: dict[str, int] = {}
 
     def refused(self, values: Iterable[str]) -> dict[str, int]:
@@ -186,6 +187,20 @@ class _Label:
                     bits |= sets
             self._known[value] = bits
         return self._known
+
+
+def _sorted_out(bits: Mapping[Matcher, int], equal: str, like: str) -> tuple[dict[str, int], list[tuple[int, str]]]:
+    """The sets of matchers of these operators by the texts they ask for; and those, with their patterns, that ask for no plain texts."""
+    texts: dict[str, int] = {}
+    patterns: list[tuple[int, str]] = []
+    for matcher, sets in bits.items():
+        if matcher.op == like and not _TEXTS.fullmatch(matcher.value):
+            patterns.append((sets, matcher.value))
+        elif matcher.op in (equal, like):
+            plain = [_ESCAPED.sub(r"\1", text) for text in matcher.value.split("|")] if matcher.op == like else [matcher.value]
+            for text in plain:
+                texts[text] = texts.get(text, 0) | sets
+    return texts, patterns
 
 
 def _matching(patterns: Sequence[tuple[int, str]], values: Any) -> Iterable[tuple[int, str]]:

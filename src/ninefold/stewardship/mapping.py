@@ -29,7 +29,7 @@ from ninefold.plugin import Store
 from ninefold.sources.guessing import FIELDS, guess
 from ninefold.sources.reading import leaves, text_of
 from ninefold.sources.webhook import Reader
-from ninefold.store.records.base import Records
+from ninefold.store.records.base import Audit, Records
 from ninefold.store.records.sources import Mapping as Saved
 from ninefold.store.records.sources import newest_mappings
 
@@ -140,10 +140,13 @@ class Mappings:
         """
         Reader(name, config)
         with self._records.session() as session:
-            last = session.scalar(select(Saved.version).where(Saved.name == name).order_by(Saved.version.desc()).limit(1)) or 0
-            session.add(Saved(name=name, version=last + 1, definition=config.model_dump(mode="json"), author=author, note=note))
-        self._enforce(name, config, last + 1)
-        return last + 1
+            before = session.scalar(select(Saved).where(Saved.name == name).order_by(Saved.version.desc()).limit(1))
+            version, after = (before.version if before else 0) + 1, config.model_dump(mode="json")
+            session.add(Saved(name=name, version=version, definition=after, author=author, note=note))
+            detail = {"before": before.definition if before else None, "after": after, "version": version, "note": note}
+            session.add(Audit(actor=author, action="mapping saved", target=name, detail=detail))
+        self._enforce(name, config, version)
+        return version
 
     def suggest(self, name: str, samples: int = 200) -> list[Suggestion]:
         """Paths for the fields of the common model, from the newest stored records of a name."""

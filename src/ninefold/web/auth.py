@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import Depends
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from ninefold.store.records.access import Actor
 from ninefold.web.state import app_of
@@ -125,3 +125,8 @@ AUDITED = Depends(_audits)
 Viewer = Annotated[Actor, Depends(_require("viewer"))]
 Operator = Annotated[Actor, Depends(_require("operator"))]
 Admin = Annotated[Actor, Depends(_require("admin"))]
+
+
+def tell(request: Request, action: str, target: str, **detail: Any) -> None:
+    """What the audit is to say of this call, for a handler that has no transaction to write its own row in."""
+    request.state.tells = action, target, detail

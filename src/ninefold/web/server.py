@@ -218,16 +218,19 @@ async def _account(scope: Scope, status: int) -> None:
     state, path = scope.get("state", {}), scope["path"]
     actor, told = state.get("actor"), status < 400 and state.get("audited", False)
     if scope["method"] not in _SAFE and path.startswith("/api/v1/") and actor is not None and not told:
-        await asyncio.to_thread(_audit, scope["app"].state.ninefold, actor.name, scope["method"], path, status)
+        action, target, detail = state.get("tells", (scope["method"], path, {}))
+        outcome = "ok" if status < 400 else f"refused ({status})" if status < 500 else f"failed ({status})"
+        row = Audit(time=now(), actor=actor.name, action=action, target=target, outcome=outcome, detail=detail)
+        await asyncio.to_thread(_audit, scope["app"].state.ninefold, row)
 
 
-def _audit(app: App, actor: str, method: str, path: str, status: int) -> None:
-    outcome = "ok" if status < 400 else f"refused ({status})" if status < 500 else f"failed ({status})"
+def _audit(app: App, row: Audit) -> None:
+    said = f"{row.action} {row.target} by {row.actor}, {row.outcome}"
     try:
         with app.records.session() as session_:
-            session_.add(Audit(time=now(), actor=actor, action=method, target=path, outcome=outcome))
+            session_.add(row)
     except (NinefoldError, SQLAlchemyError) as error:  # the answer is true whether or not it can be written down
-        _log.error("no audit row for %s %s by %s, %s: %s", method, path, actor, outcome, error)
+        _log.error("no audit row for %s: %s", said, error)
 
 
 async def _healthy(_: Request) -> Response:

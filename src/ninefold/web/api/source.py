@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import yaml
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from ninefold.catalogue.freedom import Freedom
@@ -17,7 +17,7 @@ from ninefold.ground.errors import BadData, NotFound
 from ninefold.stewardship import Stewardship, trying
 from ninefold.stewardship.mapping import Applied, Suggestion, Tried, checked
 from ninefold.stewardship.trying import Attempt
-from ninefold.web.auth import Admin, Operator, Viewer
+from ninefold.web.auth import AUDITED, Admin, Operator, Viewer, tell
 from ninefold.web.state import TheApp
 
 router = APIRouter(tags=["sources"])
@@ -138,7 +138,7 @@ def mapping(name: str, actor: Viewer, app: TheApp, mapping: Name = "") -> Mappin
     return _mapping(_steward(app), _named(app, name, mapping))
 
 
-@router.put("/sources/{name:path}/mapping")
+@router.put("/sources/{name:path}/mapping", dependencies=[AUDITED])
 def save(name: str, given: MappingGiven, actor: Operator, app: TheApp, mapping: Name = "") -> MappingInfo:
     """Save a new version, which reads records from now on and overrides the one in ninefold.yaml."""
     steward, wanted = _steward(app), _named(app, name, mapping)
@@ -154,8 +154,9 @@ def preview(name: str, given: PreviewGiven, actor: Viewer, app: TheApp, mapping:
 
 
 @router.post("/sources/{name:path}/mapping/replay")
-def replay(name: str, wanted: Again, actor: Operator, app: TheApp, mapping: Name = "") -> Applied:
+def replay(name: str, wanted: Again, actor: Operator, app: TheApp, request: Request, mapping: Name = "") -> Applied:
     """Read stored records again by the mapping in force; corrected events replace the old readings."""
+    tell(request, "mapping replayed", name, **{"from": wanted.since, "to": wanted.until, "source": wanted.source})
     since, until = _time(wanted.since, 0, "from"), _time(wanted.until, now(), "to")
     return _steward(app).mappings.apply(_named(app, name, mapping), since, until, wanted.source)
 

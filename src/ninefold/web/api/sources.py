@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from ninefold.ground.clock import iso, now
 from ninefold.ground.errors import BadData
 from ninefold.web.api import source as one
-from ninefold.web.auth import Operator, Viewer
+from ninefold.web.auth import Operator, Viewer, tell
 from ninefold.web.state import TheApp
 
 router = APIRouter(tags=["sources"])
@@ -135,10 +135,11 @@ def quarantine(
 
 
 @router.post("/quarantine/replay")
-async def replay(wanted: Replay, actor: Operator, app: TheApp) -> Replayed:
+async def replay(wanted: Replay, actor: Operator, app: TheApp, request: Request) -> Replayed:
     """Send quarantined records through the front door again; what is still wrong comes back with its new reason."""
     if wanted.ids and wanted.source is not None:
         raise BadData("ids and source cannot be combined; send one of them", "ids")
+    tell(request, "quarantine replayed", wanted.source or "", ids=wanted.ids)
     async with _REPLAYING:
         rows = await asyncio.to_thread(
             app.store.query,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from ninefold.ground.clock import parse
 from ninefold.ground.errors import BadData
 from ninefold.store.backup import back_up
 from ninefold.store.export import export
-from ninefold.web.auth import Admin
+from ninefold.web.auth import Admin, tell
 from ninefold.web.state import TheApp
 
 router = APIRouter(tags=["upkeep"])
@@ -46,15 +46,17 @@ class Exported(BaseModel):
 
 
 @router.post("/backup")
-def backup(order: BackupOrder, actor: Admin, app: TheApp) -> dict[str, Any]:
+def backup(order: BackupOrder, actor: Admin, app: TheApp, request: Request) -> dict[str, Any]:
     """Back up journal, records and store while the program runs; answers with the manifest when the backup is whole."""
+    tell(request, "backup", order.to)
     journal = app.config.data / "journal.db"
     return back_up(_absolute(order.to), journal, app.records, app.store, app.writer.resting(), app.config.store.backup_to)
 
 
 @router.post("/export")
-def export_(order: ExportOrder, actor: Admin, app: TheApp) -> Exported:
+def export_(order: ExportOrder, actor: Admin, app: TheApp, request: Request) -> Exported:
     """Write old days as Parquet files."""
+    tell(request, "export", order.to, before=order.before)
     try:
         before = parse(order.before)
     except ValueError:
