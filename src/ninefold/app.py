@@ -65,7 +65,10 @@ _FORGET_EVERY_S = 3600.0
 _TRAFFIC = "traffic"
 _ADMITTED_HERE = 1024
 """Up to so many rows pass the limits on the event loop, in well below a millisecond; more do in a thread of their own."""
-_TOPICS = {"anomaly": "detection", "observation": "detection", "verdict": "detection", "setting": "detection", "forecast": "forecast"}
+_TOPICS = {
+    "alert": "alert", "anomaly": "detection", "observation": "detection", "verdict": "detection", "setting": "detection",
+    "forecast": "forecast",
+}  # fmt: skip
 """What tabs look at again when an event of this kind came."""
 _HEALTHY_S = 10.0
 """A component that failed counts as well again after this long."""

@@ -67,6 +67,21 @@ def test_a_season_does_not_hide_a_change() -> None:
     assert abs(place(change.time) - 700) <= 2
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_daily_business_figures_with_a_week_and_a_campaign(seed: int) -> None:
+    """Orders a day: a shop that is half empty on Sundays, from a day on a fifth fewer; one day of a campaign is no change for good."""
+    rng, days = np.random.default_rng(seed), np.arange(120)
+    usual = 1000 * np.array([1.0, 1.05, 1.1, 1.1, 1.2, 0.8, 0.5])[days % 7]
+    orders = rng.poisson(np.where(days < 70, usual, 0.8 * usual)).astype(float)
+    orders[30] *= 1.6
+    at = BEGIN + days.astype(np.int64) * 86400 * 10**9
+    (change,) = [change for change in change_points(at, orders) if change.confidence > 0.9]
+    assert change.kind == "level"
+    assert abs((change.time - BEGIN) // (86400 * 10**9) - 70) <= 3
+    assert change.earliest <= at[70] <= change.latest
+    assert change.size == pytest.approx(-0.2 * 965, rel=0.25)
+
+
 def test_slope_and_spread_are_told_apart() -> None:
     bent = noise() + np.maximum(np.arange(800) - 400, 0) * 0.05
     (change,) = found(bent)

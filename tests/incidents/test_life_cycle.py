@@ -412,3 +412,18 @@ def test_batches_behind_the_position_are_passed_over(room: Room) -> None:
     later = [replace(batch_of("event", "am", T0, [event(5, title="b")]), position=2)]
     room.incidents.consume([*batches, *later], 2)
     assert [(i["id"], i["alerts"]) for i in room.list()] == [("INC-1", 2)]
+
+
+def test_an_anomaly_that_turns_out_to_be_of_another_kind_stays_one_alert_of_one_incident(room: Room) -> None:
+    """The detection tells such an episode again, with another id, another title and the same fingerprint."""
+    first = event(0, title="latency is 3x its usual", kind="anomaly", severity="critical", reason="spike")
+    renamed = first | {"id": "again", "title": "latency has risen to a new level", "time": T0 + 300 * SECOND}
+    renamed["attributes"] = {"reason": "level-shift", "again": "the same episode, which turned out to be of this kind"}
+    over = renamed | {"id": "over", "status": "resolved", "time": T0 + 600 * SECOND}
+    for at, row in ((0, first), (300, renamed), (600, over)):
+        room.feed(row, received_s=at, source="ninefold.baseline")
+    (incident,) = room.list()
+    assert (incident["alerts"], incident["status"]) == (2, "open")
+    with room.records.reading() as session:
+        (alert,) = session.scalars(select(AlertState))
+    assert (alert.title, alert.status, alert.count) == ("latency has risen to a new level", "resolved", 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from ninefold.app import _TOPICS
 from ninefold.config import Config
 from ninefold.ground.errors import Unavailable
 from ninefold.ground.meter import Meter
@@ -133,3 +135,15 @@ def test_another_site_gets_no_live_view_with_a_password_the_browser_knows(http: 
         pass
     with http.websocket_connect("/api/v1/live", headers={**basic, "Origin": "http://testserver"}) as tab:
         assert tab.receive_json()["hello"] == "ninefold"
+
+
+def test_every_topic_is_documented_and_known_to_the_console() -> None:
+    """Those that the program writes, those of the page for people, and those that the console listens to."""
+    root = Path(__file__).resolve().parents[2]
+    code = "\n".join(path.read_text() for path in (root / "src" / "ninefold").rglob("*.py"))
+    told = set(re.findall(r"""topic(?:=|": )"([a-z]+)\"""", code)) | set(_TOPICS.values()) | {"run"}
+    documented = set(re.findall(r"^\| `([a-z]+)` \|", (root / "docs" / "live.md").read_text(), re.MULTILINE))
+    assert documented == told
+    known = re.search(r"TOPICS = \[(.*?)\]", (root / "console" / "src" / "core" / "types.ts").read_text())
+    assert known is not None
+    assert set(re.findall(r"'([a-z]+)'", known[1])) <= told

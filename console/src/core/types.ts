@@ -3,7 +3,7 @@
 export type Severity = 'critical' | 'high' | 'warning' | 'info'
 export type IncidentStatus = 'open' | 'acknowledged' | 'mitigated' | 'resolved'
 export type RunStatus = 'queued' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'rejected' | 'cancelled'
-export const TOPICS = ['incident', 'alert', 'mute', 'run', 'approval', 'source', 'quarantine', 'detection', 'forecast', 'oncall', 'page', 'heartbeat'] as const
+export const TOPICS = ['incident', 'alert', 'mute', 'run', 'approval', 'source', 'detection', 'forecast', 'oncall', 'page', 'heartbeat'] as const
 export type Topic = (typeof TOPICS)[number]
 
 export interface Summary {

@@ -132,7 +132,7 @@ export function IncidentsPage() {
 const middle = (seconds: number | null | undefined): string => (seconds == null ? '–' : span(seconds))
 
 function Strip() {
-  const { data } = useResource<Summary>('summary', 'incident', 'alert', 'approval', 'source', 'quarantine')
+  const { data } = useResource<Summary>('summary', 'incident', 'alert', 'approval', 'source')
   const none = 'not measured yet'
   const figures = [
     { name: 'Open', value: data ? whole(data.open) : '–', text: data ? `${whole(data.acknowledged)} more acknowledged` : ' ' },

@@ -16,8 +16,8 @@ const TABS = { '': 'Freedom', watch: 'Watch', models: 'Data models', mapping: 'M
 
 export function SourcePage({ name, tab }: { name: string; tab: string }) {
   const path = `sources/${encodeURIComponent(name)}`
-  const { data, problem, reload } = useResource<SourceDetail>(path, 'source', 'quarantine')
-  const { data: list } = useResource<Items<Source>>('sources', 'source', 'quarantine')
+  const { data, problem, reload } = useResource<SourceDetail>(path, 'source')
+  const { data: list } = useResource<Items<Source>>('sources', 'source')
   const flow = list?.items.find((each) => each.name === name)
   const counts: Record<string, number | undefined> = { watch: data?.drifting.length || undefined, models: data?.models.length }
   return (

@@ -18,7 +18,7 @@ const HEADS: Record<string, string> = { metric: 'Metrics', log: 'Logs', span: 'S
 const SIGNALS = Object.keys(HEADS)
 
 export function SourcesPage() {
-  const { data, problem, reload } = useResource<Items<Source>>('sources', 'source', 'quarantine')
+  const { data, problem, reload } = useResource<Items<Source>>('sources', 'source')
   const connecting = params.value.get('connect')
   const connect = (kind: string | null): void => go(withParams({ connect: kind }), connecting !== null)
   useCommands([{ key: 'c', label: 'Connect a source', run: () => connect('any') }], [])
@@ -141,7 +141,7 @@ function Table({ sources }: { sources: readonly Source[] }) {
 function Quarantine() {
   const source = params.value.get('source') ?? ''
   const path = query('quarantine', { source, limit: 100 })
-  const { data, problem, reload } = useResource<Items<Quarantined> & { total: number }>(path, 'quarantine')
+  const { data, problem, reload } = useResource<Items<Quarantined> & { total: number }>(path, 'source')
   const [busy, setBusy] = useState(false)
   const replay = async (body: { ids: string[] } | { source: string }): Promise<void> => {
     setBusy(true)

@@ -32,7 +32,7 @@ const isHere = ({ href, also }: (typeof PLACES)[number]): boolean => [href, ...a
 export function Shell() {
   const [shown, show] = useState<'palette' | 'help' | null>(null)
   const { data: roadmap } = useResource<{ steps: RoadmapStep[] }>('roadmap', 'source', 'incident', 'run')
-  const { data: summary } = useResource<Summary>('summary', 'incident', 'alert', 'approval', 'source', 'quarantine')
+  const { data: summary } = useResource<Summary>('summary', 'incident', 'alert', 'approval', 'source')
   const leave = (): void => void attempt(signOut).then(forget)
   const other = theme.value === 'dark' ? 'light' : 'dark'
 
