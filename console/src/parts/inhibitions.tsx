@@ -1,9 +1,9 @@
 /** Inhibitions: which alerts hide others while they fire. */
-import { useState } from 'preact/hooks'
+import {  useState } from 'preact/hooks'
 import { readMatchers, type Inhibition, type Settings } from '../core/alerts'
 import { mayAct, put, remove } from '../core/api'
 import { refresh, useResource } from '../core/resource'
-import { Button, Empty, Trouble, Waiting } from './bits'
+import { Button, Empty, Section, Trouble, Waiting } from './bits'
 import { Dialog } from './dialog'
 import { attempt } from './toast'
 
@@ -19,56 +19,58 @@ export function Inhibitions() {
   if (!data) return problem ? <Trouble problem={problem} retry={reload} /> : <Waiting what="the inhibitions" />
   return (
     <>
-      <p class="soft">
-        While an alert on the left fires, those on the right are hidden, if they have the same values of the labels named.{' '}
-        <Button onClick={() => show({})} disabled={!may} title={may ? undefined : 'Your token may only read; this needs the role operator'}>
-          New inhibition
-        </Button>
-      </p>
-      {!data.items.length && <Empty title="No alert inhibits others." />}
-      {data.items.length > 0 && (
-        <div class="table-wrap">
-          <table class="table" aria-label="Inhibitions">
-            <thead>
-              <tr>
-                <th>Name</th>
-                <th>While this fires</th>
-                <th>These are hidden</th>
-                <th>Equal</th>
-                <th>From</th>
-                <th class="number">Hides</th>
-                <th />
-              </tr>
-            </thead>
-            <tbody>
-              {data.items.map((one) => (
-                <tr key={one.name}>
-                  <td>{one.name}</td>
-                  <td class="wrap">
-                    <code>{one.source_matchers.join(', ')}</code>
-                  </td>
-                  <td class="wrap">
-                    <code>{one.target_matchers.join(', ')}</code>
-                  </td>
-                  <td class="wrap">{one.equal.join(', ')}</td>
-                  <td>{one.author || 'the configuration'}</td>
-                  <td class="number">{one.hides}</td>
-                  <td>
-                    {one.origin === 'saved' && may && (
-                      <div class="verdicts">
-                        <Button onClick={() => show({ known: one })}>Change</Button>
-                        <Button kind="danger" onClick={() => void drop(one.name)}>
-                          Remove
-                        </Button>
-                      </div>
-                    )}
-                  </td>
+      <Section title="Inhibitions">
+        <p class="soft">
+          While an alert on the left fires, those on the right are hidden, if they have the same values of the labels named.{' '}
+          <Button onClick={() => show({})} disabled={!may} title={may ? undefined : 'Your token may only read; this needs the role operator'}>
+            New inhibition
+          </Button>
+        </p>
+        {!data.items.length && <Empty title="No alert inhibits others." />}
+        {data.items.length > 0 && (
+          <div class="table-wrap">
+            <table class="table" aria-label="Inhibitions">
+              <thead>
+                <tr>
+                  <th>Name</th>
+                  <th>While this fires</th>
+                  <th>These are hidden</th>
+                  <th>Equal</th>
+                  <th>From</th>
+                  <th class="number">Hides</th>
+                  <th />
                 </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
+              </thead>
+              <tbody>
+                {data.items.map((one) => (
+                  <tr key={one.name}>
+                    <td>{one.name}</td>
+                    <td class="wrap">
+                      <code>{one.source_matchers.join(', ')}</code>
+                    </td>
+                    <td class="wrap">
+                      <code>{one.target_matchers.join(', ')}</code>
+                    </td>
+                    <td class="wrap">{one.equal.join(', ')}</td>
+                    <td>{one.author || 'the configuration'}</td>
+                    <td class="number">{one.hides}</td>
+                    <td>
+                      {one.origin === 'saved' && may && (
+                        <div class="verdicts">
+                          <Button onClick={() => show({ known: one })}>Change</Button>
+                          <Button kind="danger" onClick={() => void drop(one.name)}>
+                            Remove
+                          </Button>
+                        </div>
+                      )}
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        )}
+      </Section>
       {open && <Editor {...open} onClose={() => show(null)} />}
     </>
   )
