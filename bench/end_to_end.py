@@ -30,6 +30,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 SAMPLES_PER_BODY, BODIES = 10_000, 400
 LINES_PER_BODY, LINE_BODIES = 2_000, 200
 ALERTS_PER_BODY, ALERT_BODIES = 100, 200
+STORM_BODIES, STORM_S, AFTER_S = 1_000, 60, 120
 
 
 class Server:
@@ -68,8 +69,15 @@ class Server:
 
     def memory_mb(self) -> float:
         """Resident memory of the server, MB."""
+        return self._memory_mb("VmRSS")
+
+    def peak_mb(self) -> float:
+        """The most resident memory the server has had, MB."""
+        return self._memory_mb("VmHWM")
+
+    def _memory_mb(self, name: str) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1000  # type: ignore[index]
+        return int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1000  # type: ignore[index]
 
     def cpu_s(self) -> float:
         """CPU seconds the server has used."""
@@ -138,11 +146,11 @@ def log_bodies() -> list[bytes]:
     return bodies
 
 
-def alert_bodies() -> list[bytes]:
+def alert_bodies(count: int = ALERT_BODIES) -> list[bytes]:
     """Bodies of 100 distinct alerts over 500 services, as Prometheus posts them."""
     starts = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     bodies = []
-    for block in range(ALERT_BODIES):
+    for block in range(count):
         alerts = [
             {
                 "labels": {"alertname": f"Rule{i % 37}", "service": f"svc-{(block * 7 + i) % 500}", "n": f"{block}-{i}"},
@@ -195,6 +203,27 @@ def timed(
         return [{"name": name, "value": sent / stored, "unit": unit, "target": target, "peer": None, "ratio": None, "note": note}]
 
 
+def storm() -> list[dict[str, Any]]:
+    """100,000 distinct alerts, evenly within a minute: how many are lost, and the most memory the server took for them."""
+    bodies, share = alert_bodies(STORM_BODIES), -(-STORM_BODIES // STORM_S)
+    total = STORM_BODIES * ALERTS_PER_BODY
+    with server() as one:
+        started, cpu = time.monotonic(), one.cpu_s()
+        for second in range(STORM_S):
+            time.sleep(max(0.0, started + second - time.monotonic()))
+            send(one, "/api/v2/alerts", bodies[second * share : (second + 1) * share], "application/json")
+        accepted = time.monotonic() - started
+        while (folded := one.folded("")) < total and time.monotonic() - started < accepted + AFTER_S:
+            time.sleep(0.25)
+        behind, used = time.monotonic() - started - accepted, one.cpu_s() - cpu
+        name = f"alert storm, {total:,} in {STORM_S} s"
+        each = used / total * 1e6
+        note = f"accepted in {accepted:.1f} s, the last in an incident {behind:.1f} s later, {each:.0f} µs CPU of the server each"
+        lost = {"name": f"{name}: lost", "value": total - folded, "unit": "alerts", "target": 0, "note": note}
+        peak = {"name": f"{name}: peak memory", "value": one.peak_mb(), "unit": "MB", "target": 2_000}
+        return [{**row, "peer": None, "ratio": None, "lower": True} for row in (lost, peak)]
+
+
 def start_and_idle() -> list[dict[str, Any]]:
     """Start to ready, and memory when nothing has happened for ten seconds."""
     with server() as one:
@@ -218,9 +247,9 @@ def run() -> list[dict[str, Any]]:
     )  # fmt: skip
     rows += timed(
         "/api/v2/alerts", alert_bodies(), "application/json", "",
-        ALERTS_PER_BODY * ALERT_BODIES, "alerts/s", 2_000, "alerts, HTTP to journal to incident",
+        ALERTS_PER_BODY * ALERT_BODIES, "alerts/s", 5_000, "alerts, HTTP to journal to incident",
     )  # fmt: skip
-    return rows
+    return rows + storm()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("here", deadline=None)  # how long an example takes says nothing on a machine that does other things
+settings.load_profile("here")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -232,7 +232,8 @@ def test_several_readers_pay_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(result == results[0] for result in results)
 
 
-def test_the_cache_forgets_the_oldest() -> None:
+def test_the_cache_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalise, "_CACHE_BATCHES", 64)
     normaliser = Normaliser({})
     for position in range(1, 200):
         normaliser.normalise(raw("webhook:x", {"title": "a"}, position=position))

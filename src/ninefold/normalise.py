@@ -40,7 +40,7 @@ PLANNED = frozenset(("change", "deployment", "maintenance", "holiday"))
 AHEAD = 400 * 86400 * SECOND
 _BY, _MADE_OF, _MAPPED = "ninefold.normaliser", "ninefold.fingerprint", "ninefold.mapping"
 _TIMED = frozenset(("metric", "exemplar", "histogram", "log", "span", "event"))
-_CACHE_BATCHES, _CACHE_BYTES = 64, 64 << 20
+_CACHE_BATCHES, _CACHE_BYTES = 1024, 64 << 20
 _BAD_ROWS = 1000
 
 _log = get("normalise")

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ninefold.analytics import warm
+from ninefold.analytics.logs import log_findings
 from ninefold.analytics.logs.keys import numpy_keys, text_keys
 from ninefold.analytics.logs.mining import LogTemplates, mine, pattern_keys
-from ninefold.analytics.logs.surges import Surges
+from ninefold.analytics.logs.surges import Surge, Surges
 from ninefold.analytics.logs.templates import Miner, mask
 from ninefold.ground.clock import MINUTE, SECOND
 from ninefold.ground.errors import BadData
@@ -258,6 +259,14 @@ def test_a_new_error_and_a_surge_become_events_and_resolve() -> None:
     (new,) = [event for event in events if event["title"].startswith("new error")]  # type: ignore[attr-defined]
     assert new["title"] == "new error in shop: payment <int> refused by bank <int>"
     assert new["body"] == "payment 0 refused by bank 0"
+
+
+def test_large_counts_are_numbers_for_programs_and_grouped_for_people_only() -> None:
+    told = log_findings.surge("service:db", "t", "x", Surge(1, 2, True, 12345.0, 1234.5, 9.0, 5), minute=6, level=9, example="x")
+    gone = log_findings.vanished("service:db", "t", "x", Surge(1, 2, True, 0.0, 1234.5, 9.0, 5, True), minute=6, example="x")
+    assert "12,345 a minute, usually 1,234" in told["title"]
+    assert [float(told["attributes"][name]) for name in ("value", "expected")] == [12345, 1234.5]
+    assert float(gone["attributes"]["expected"]) == 1234.5
 
 
 def test_a_tenfold_of_all_traffic_is_not_a_surge_of_each_template() -> None:

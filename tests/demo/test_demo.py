@@ -110,13 +110,14 @@ def test_everything_that_can_be_asked_is_answered(client: httpx.Client) -> None:
     known = {
         "series": first("series", "series"), "entity": first("operations", "entity"), "operation": first("operations", "operation"),
         "run": first("runs", "id"),
-        "name": first("sources", "name"), "fingerprint": first("alerts", "fingerprint", status="all"),
+        "name": first("sources", "name"), "fingerprint": first("alerts", "fingerprint", state="all"),
         "identity": first("log-templates", "id"), "key": first("incidents", "id", status="all"),
     }  # fmt: skip
     client.put("/api/v1/oncall/schedules/night", json={}).raise_for_status()
     secret = client.post("/api/v1/oncall/schedules/night/link").raise_for_status().json()["path"].partition("token=")[2]
     marks = {
         "/api/v1/anomalies/{fingerprint}/why": {"fingerprint": first("anomalies", "fingerprint")},
+        "/api/v1/events/{key}/why": {"key": first("alerts", "event", state="all")},
         "/api/v1/oncall/schedules/{name}": {"name": "night"},
         "/api/v1/oncall/schedules/{name}.ics": {"name": "night", "token": secret},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -17,7 +18,13 @@ def now() -> int:
 def iso(time_ns: int) -> str:
     """RFC 3339 text in UTC with microseconds for a time in ns, e.g. ``2026-01-02T03:04:05.000006Z``."""
     seconds, rest = divmod(time_ns, SECOND)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // 1000:06d}Z"
+    return f"{_to_the_second(seconds)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(1024)
+def _to_the_second(seconds: int) -> str:
+    """What is told together began in few different seconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse(text: str) -> int:

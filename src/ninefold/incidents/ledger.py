@@ -5,13 +5,14 @@ Rows are gathered in plain lists and inserted together; a storm of alerts costs 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from ninefold.analytics.alerts.groups import Considered, Decision
+from ninefold.analytics.alerts.groups import Addend, Considered, Decision
 from ninefold.ground.clock import iso, now
 from ninefold.incidents.intake import Row
 from ninefold.store.records.base import Outbox, write_many
@@ -73,8 +74,9 @@ class Pages:
         assert number is not None
         verb = "opened" if decision.verdict == "opened" else "joined"
         moved = f", moved from {incident_key(decision.moved_from)} by a late alert" if decision.moved_from else ""
-        text = f"{verb} {incident_key(number)}{moved}: {decision.text}"
-        groups = [_considered(c) for c in decision.considered]
+        addends = [considered.addends for considered in decision.considered]
+        text = f"{verb} {incident_key(number)}{moved}: {decision.reason(addends)}"
+        groups = [_considered(c, terms) for c, terms in zip(decision.considered, addends, strict=True)]
         self.decided(number, alert.id, alert.time, "correlate", text, fingerprint=alert.fingerprint, groups=groups)
 
     def changed(self, kind: str, incident: Incident, **more: Any) -> None:
@@ -101,9 +103,9 @@ _INSERTS = tuple(insert(record) for record in (IncidentEvent, Timeline, Ledger, 
 _BLANK = {"body": "", "actor": "", "source": "", "entity": "", "severity": "", "event_id": ""}
 
 
-def _considered(considered: Considered) -> dict[str, Any]:
+def _considered(considered: Considered, addends: Iterable[Addend]) -> dict[str, Any]:
     return {
         "incident": incident_key(considered.group.number),
         "score": round(considered.score, 2),
-        "because": [{"text": addend.text, "weight": round(addend.weight, 2)} for addend in considered.addends],
+        "because": [{"text": addend.text, "weight": round(addend.weight, 2)} for addend in addends],
     }

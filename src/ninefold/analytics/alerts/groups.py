@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeVar
 
@@ -171,7 +172,11 @@ class Decision:
     @property
     def text(self) -> str:
         """The reason in words."""
-        scored = (addend for c in self.considered if c.group is self.group for addend in c.addends)
+        return self.reason([c.addends for c in self.considered] if not self.said else [])
+
+    def reason(self, addends: Sequence[tuple[Addend, ...]]) -> str:
+        """The reason in words, with the terms of each group considered at hand."""
+        scored = (addend for c, terms in zip(self.considered, addends, strict=False) if c.group is self.group for addend in terms)
         return self.said or ", ".join(f"{addend.text} {addend.weight:+.2g}" for addend in scored)
 
 

@@ -41,17 +41,17 @@ def surge(
         since=found.since * MINUTE, firing=True,
         title=f"{short(entity)} logs {number(found.found)} a minute, usually {usual}: {text[:_TITLE]}{_others(found)}",
         body=f"{example}\n{why}".strip(), severity="high" if level >= ERROR and found.score >= 10 else "warning",
-        attributes={"text": text, "value": number(found.found), "expected": usual, "score": f"{found.score:.3g}", "why": why},
+        attributes={"text": text, "value": f"{found.found:.6g}", "expected": f"{found.expected:.6g}", "score": f"{found.score:.3g}",
+                    "why": why},
     )  # fmt: skip
 
 
 def vanished(entity: str, template: str, text: str, found: Surge, *, minute: int, example: str) -> dict[str, Any]:
     """A template that was logged regularly and is not any more, though its entity goes on logging."""
-    usual = number(found.expected)
     return anomaly(
         NAME, {"entity": entity, "template": template, "reason": "vanished"}, entity=entity, time=minute * MINUTE,
         since=found.since * MINUTE, firing=True, title=f"{short(entity)} no longer logs: {text[:_TITLE]}{_others(found)}", body=example,
-        attributes={"text": text, "value": "0", "expected": usual, "score": f"{found.score:.3g}"},
+        attributes={"text": text, "value": "0", "expected": f"{found.expected:.6g}", "score": f"{found.score:.3g}"},
     )  # fmt: skip
 
 

@@ -149,9 +149,17 @@ def write_many(session: Session, statement: Insert, rows: Sequence[dict[str, Any
     compiled = _COMPILED.get(key)
     if compiled is None:
         compiled = _COMPILED[key] = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
-    order = cast("list[str] | None", getattr(compiled, "positiontup", None))
-    plain = [{name: orjson.dumps(v).decode() if isinstance(v, dict) else v for name, v in row.items()} for row in rows]
-    connection.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in plain] if order else plain)
+    places = cast("list[str] | None", getattr(compiled, "positiontup", None))
+    order = places or list(rows[0])
+    documents = {column.name for column in statement.table.columns if isinstance(column.type, JSON)}
+    columns = ([row[name] for row in rows] for name in order)
+    plain = zip(*(map(_document, some) if name in documents else some for name, some in zip(order, columns, strict=True)), strict=True)
+    values: Any = list(plain) if places else [dict(zip(order, row, strict=True)) for row in plain]
+    connection.exec_driver_sql(str(compiled), values)
+
+
+def _document(value: Any) -> Any:
+    return orjson.dumps(value).decode() if isinstance(value, dict) else value
 
 
 _COMPILED: dict[tuple[Insert, str], Compiled] = {}
