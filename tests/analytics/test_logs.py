@@ -262,11 +262,14 @@ def test_a_new_error_and_a_surge_become_events_and_resolve() -> None:
 
 
 def test_large_counts_are_numbers_for_programs_and_grouped_for_people_only() -> None:
-    told = log_findings.surge("service:db", "t", "x", Surge(1, 2, True, 12345.0, 1234.5, 9.0, 5), minute=6, level=9, example="x")
+    told = log_findings.surge(
+        "service:db", "t", "x", Surge(1, 2, True, 12345.0, 1234.5, 9.0, 5, spread=10.0), minute=6, level=9, example="x"
+    )
     gone = log_findings.vanished("service:db", "t", "x", Surge(1, 2, True, 0.0, 1234.5, 9.0, 5, True), minute=6, example="x")
     assert "12,345 a minute, usually 1,234" in told["title"]
     assert [float(told["attributes"][name]) for name in ("value", "expected")] == [12345, 1234.5]
     assert float(gone["attributes"]["expected"]) == 1234.5
+    assert [told["attributes"][name] for name in ("lower", "upper", "unit", "horizon")] == ["1204.5", "1264.5", "{line}/min", "minute"]
 
 
 def test_a_tenfold_of_all_traffic_is_not_a_surge_of_each_template() -> None:

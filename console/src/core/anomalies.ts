@@ -31,7 +31,13 @@ const VIEWS: Record<string, string> = {
   pair: 'two points',
   sum: 'a slow sum',
   run: 'a run of points',
+  minute: 'one minute',
   minutes: 'minutes',
+  absence: 'minutes without it',
+  first: 'the first line of its kind',
+  session: 'whole sessions',
+  siblings: 'five minutes beside its siblings',
+  metrics: 'one minute of all its metrics',
   cadence: 'its regular times',
   'profile-day': 'the time of day',
   'profile-week': 'the time of week',
@@ -80,6 +86,7 @@ export interface Why {
   anomaly: Anomaly
   expected_band: [number | null, number | null]
   deviation: number | null
+  deviation_words: string
   details: Record<string, string>
   thresholds: Thresholds | null
 }

@@ -191,6 +191,7 @@ function WhyPane({ one, reload }: { one: Anomaly; reload: () => void }) {
         <Fact name="Expected">
           {amount(one.expected, one.unit)} <span class="soft">({band(one)})</span>
         </Fact>
+        {data?.deviation_words && !data.details.deviation && <Fact name="Deviation">{data.deviation_words}</Fact>}
         <Fact name="Found by">{one.technique}</Fact>
         {Object.entries(data?.details ?? {}).map(([name, text]) => (
           <Fact key={name} name={readable(name)}>

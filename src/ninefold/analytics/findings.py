@@ -49,6 +49,13 @@ _SCALES = {
 }
 
 
+def figures(value: float, expected: float, spreads: float, unit: str) -> dict[str, str]:
+    """A value with its band as attributes of a finding: three spreads around what was expected, of which it is `spreads` away."""
+    margin = 3.0 * abs((value - expected) / spreads) if spreads else 0.0
+    numbers = {"value": value, "expected": expected, "lower": expected - margin, "upper": expected + margin}
+    return {name: f"{number:.6g}" for name, number in numbers.items()} | {"unit": unit}
+
+
 def quantity(value: float, unit: str) -> str:
     """A value with its UCUM unit for people: ``120 ms``, ``3.2 GB``, ``12 %``; annotations such as ``{call}`` are left out."""
     for factor, name in _SCALES.get(unit, ()):

@@ -26,7 +26,7 @@ def new_error(entity: str, template: str, text: str, *, line: str, level: int, t
     return anomaly(
         NAME, {"entity": entity, "template": template, "reason": "new-template"}, entity=entity, time=time, since=time, firing=True,
         title=f"new error in {short(entity)}: {text[:_TITLE]}", body=line, severity="high" if level >= FATAL else "warning",
-        attributes={"text": text},
+        attributes={"text": text, "horizon": "first"},
     )  # fmt: skip
 
 
@@ -42,7 +42,8 @@ def surge(
         title=f"{short(entity)} logs {number(found.found)} a minute, usually {usual}: {text[:_TITLE]}{_others(found)}",
         body=f"{example}\n{why}".strip(), severity="high" if level >= ERROR and found.score >= 10 else "warning",
         attributes={"text": text, "value": f"{found.found:.6g}", "expected": f"{found.expected:.6g}", "score": f"{found.score:.3g}",
-                    "why": why},
+                    "lower": f"{max(found.expected - 3 * found.spread, 0.0):.6g}", "upper": f"{found.expected + 3 * found.spread:.6g}",
+                    "unit": "{line}/min", "horizon": "minute", "why": why},
     )  # fmt: skip
 
 
@@ -51,7 +52,8 @@ def vanished(entity: str, template: str, text: str, found: Surge, *, minute: int
     return anomaly(
         NAME, {"entity": entity, "template": template, "reason": "vanished"}, entity=entity, time=minute * MINUTE,
         since=found.since * MINUTE, firing=True, title=f"{short(entity)} no longer logs: {text[:_TITLE]}{_others(found)}", body=example,
-        attributes={"text": text, "value": "0", "expected": f"{found.expected:.6g}", "score": f"{found.score:.3g}"},
+        attributes={"text": text, "value": "0", "expected": f"{found.expected:.6g}", "score": f"{found.score:.3g}", "unit": "{line}/min",
+                    "horizon": "absence"},
     )  # fmt: skip
 
 
@@ -85,7 +87,8 @@ def odd(entity: str, found: Odd, text: Callable[[int], str], *, minute: int) -> 
     return anomaly(
         NAME, {"entity": entity, "reason": reason}, entity=entity, time=minute * MINUTE, since=found.since * MINUTE, firing=found.firing,
         title=title, body="\n".join(reasons),
-        attributes={"value": str(found.odd), "of": str(found.finished), "score": f"{found.score:.3g}"} if found.firing else {},
+        attributes={"value": str(found.odd), "of": str(found.finished), "score": f"{found.score:.3g}",
+                    "horizon": "minute" if found.window else "session"} if found.firing else {},
     )  # fmt: skip
 
 

@@ -53,6 +53,8 @@ class Surge(NamedTuple):
     vanished: bool = False
     others: int = 0
     """How many more of the entity began with it and are not told of one by one."""
+    spread: float = 0.0
+    """The standard deviation of what was expected."""
 
 
 class Surges:
@@ -90,7 +92,7 @@ class Surges:
         others, usual = total[entity] - found, self.entities[entity, 1] - mean
         growth = np.where(usual > 0, others / np.maximum(usual, 1e-9), 1.0)
         expected = mean * np.clip(growth, 1.0, 10.0)
-        spread = np.maximum(variance, np.maximum(expected, 0.1)) * (1.0 + LEARNED / np.maximum(n, 1.0))
+        spread = _spread(self.moments, expected)
         wrong = errors[template]
         likely = active & (n >= LEARNED) & (found >= np.where(wrong, 3, 5)) & (found > 2.0 * expected)
         score = np.zeros(len(found))
@@ -201,7 +203,8 @@ class Surges:
             if told[entity] <= room:
                 others = max(here[entity] - room, 0) if told[entity] == 1 else 0
                 numbers = (float(found[row]), float(expected[row]), float(score[row]))
-                result.append(Surge(entity, template, True, *numbers, since, vanished=vanished, others=others))
+                spread = float(np.sqrt(_spread(self.moments[row : row + 1], expected[row : row + 1])[0]))
+                result.append(Surge(entity, template, True, *numbers, since, vanished=vanished, others=others, spread=spread))
         return result
 
     def _end(self, minute: int, surging: np.ndarray[Any, Any], found: F64, expected: F64) -> list[Surge]:
@@ -242,6 +245,12 @@ class Surges:
             keep = np.sort(np.argsort(self.pairs[:, 2], kind="stable")[-LIMIT // 2 :])
             self.pairs, self.moments = self.pairs[keep], self.moments[keep]
             self._index()
+
+
+def _spread(moments: F64, expected: F64) -> F64:
+    """The variance of counts, never below Poisson's; more while little is known."""
+    known: F64 = np.maximum(moments[:, VARIANCE], np.maximum(expected, 0.1)) * (1.0 + LEARNED / np.maximum(moments[:, N], 1.0))
+    return known
 
 
 def _tail(count: F64, mean: F64, variance: F64) -> F64:

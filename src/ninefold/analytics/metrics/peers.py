@@ -17,7 +17,7 @@ import numpy as np
 
 from ninefold.analytics import keeping, warm
 from ninefold.analytics.episodes import ALARM, Episodes
-from ninefold.analytics.findings import anomaly, quantity
+from ninefold.analytics.findings import anomaly, figures, quantity
 from ninefold.analytics.holds import Holds
 from ninefold.analytics.metrics import gathering
 from ninefold.analytics.metrics.gathering import About, Gathering, Minute
@@ -216,18 +216,20 @@ class Peers:
     def _event(self, entity: str, time: int, since: int, firing: bool, score: float, slots: list[int]) -> dict[str, Any]:
         what = entity.partition(":")[2] or entity
         words, names, value, usual = [], [], self._loops.VALUE, self._loops.USUAL
-        figures: dict[str, str] = {}
+        said: dict[str, str] = {}
         for slot in slots[:_TOP]:
             about, row = self._gathered[slot], self._state[slot]
             name, measure = gathering.label(about), gathering.unit(about)
             names.append(name)
             words.append(f"{name} is {quantity(row[value], measure)} where its siblings let expect {quantity(row[usual], measure)}")
-            figures = figures or {"value": f"{row[value]:.6g}", "expected": f"{row[usual]:.6g}"}
+            said = said or figures(row[value], row[usual], row[self._loops.OFF], measure)
+        if names:
+            said["metrics"] = ", ".join(names)
         title = f"{what} is unlike its siblings: {', '.join(names)}" if firing else f"{what} is like its siblings again"
         return anomaly(
             self.name, {"peers": entity}, entity=entity, time=time, since=since, firing=firing, title=title,
             body="\n".join(words) if firing else "", severity="high" if score >= _HIGH else "warning",
-            attributes={"reason": "peers", "score": f"{score:.1f}", **figures, **({"metrics": ", ".join(names)} if names else {})},
+            attributes={"reason": "peers", "horizon": "siblings", "score": f"{score:.1f}", **said},
         )  # fmt: skip
 
     def _forget(self, minute: int) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ninefold.analytics import keeping, warm
 from ninefold.analytics.episodes import ALARM, Episodes
-from ninefold.analytics.findings import anomaly, quantity
+from ninefold.analytics.findings import anomaly, figures, quantity
 from ninefold.analytics.holds import Holds
 from ninefold.analytics.metrics import gathering
 from ninefold.analytics.metrics.gathering import Gathering, Minute
@@ -298,7 +298,7 @@ class Together:
         """The metrics that are most to blame, in words; and the first one's figures."""
         share = _shares(table.rest[row])
         words: list[str] = []
-        figures: dict[str, str] = {}
+        said: dict[str, str] = {}
         for column in np.argsort(-share, kind="stable")[:_TOP].tolist():
             if table.slots[row, column] < 0 or share[column] <= 0:
                 continue
@@ -309,9 +309,9 @@ class Together:
                 f"{name} is {quantity(value, measure)} where the others let expect {quantity(usual, measure)} ({abs(rest):.0f} spreads "
                 f"{'above' if rest > 0 else 'below'}, {100 * share[column]:.0f} % of it)"
             )  # fmt: skip
-            figures |= {} if figures else {"value": f"{value:.6g}", "expected": f"{usual:.6g}"}
-            figures["metrics"] = ", ".join(filter(None, (figures.get("metrics", ""), name)))
-        return words, figures
+            said |= {} if said else figures(value, usual, rest, measure)
+            said["metrics"] = ", ".join(filter(None, (said.get("metrics", ""), name)))
+        return words, said
 
     def _event(
         self, entity: str, time: int, since: int, firing: bool, score: float, words: list[str], figures: Mapping[str, str]
@@ -322,7 +322,7 @@ class Together:
         return anomaly(
             self.name, {"behaviour": entity}, entity=entity, time=time, since=since, firing=firing, title=title,
             body="\n".join(words) if firing else "", severity="high" if score >= _HIGH else "warning",
-            attributes={"reason": "combination", "score": f"{score:.1f}", **figures},
+            attributes={"reason": "combination", "horizon": "metrics", "score": f"{score:.1f}", **figures},
         )  # fmt: skip
 
     def _quiet(self, time: int) -> list[dict[str, Any]]:
