@@ -51,7 +51,8 @@ def answers(now: datetime) -> dict[str, Any]:
         "anomalies": {"items": [anomaly, over]},
         "anomalies/{id}": over,
         "anomalies/{id}/why": {
-            "anomaly": anomaly, "expected_band": [0.08, 0.14], "deviation": 1.09, "deviation_words": "1.09 above the 0.11 that was expected", "details": {"calls": "120 in the last minute"},
+            "anomaly": anomaly, "expected_band": [0.08, 0.14], "deviation": 1.09,
+            "deviation_words": "1.09 above the 0.11 that was expected", "details": {"calls": "120 in the last minute"},
             "thresholds": {
                 "threshold": 5.2, "base": 4.5, "scope": "everything", "scope_name": "", "word": "normal", "word_factor": 1.0,
                 "verdict_factor": 1.15, "fatigue_factor": 1.0, "held": False, "learned": [move],

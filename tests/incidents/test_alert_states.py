@@ -308,6 +308,16 @@ def test_what_would_have_come_while_the_program_was_down_is_not_late(tmp_path: P
     assert raised(room) == [("firing", 1060)]
 
 
+def test_starting_again_and_again_hides_no_heartbeat_that_stays_away(tmp_path: Path) -> None:
+    room = Room(tmp_path, alerts={"heartbeats": {"backup": {"matchers": ["alertname=Backup"], "every_s": 86_400}}})
+    room.feed(event(0, title="Backup", alertname="Backup"), received_s=0)
+    for hour in (20, 40, 60):
+        room.restart()
+        room.feed(event(hour, title=f"other {hour}"), received_s=3600 * hour)
+        room.tick(3600 * hour + 301)
+    assert raised(room) == [("firing", 40 * 3600 + 300)]
+
+
 def test_a_heartbeat_that_is_waited_for_no_longer_is_late_no_more(room: Room) -> None:
     rules = room.incidents.states.rules
     rules.save("heartbeat", "one", HeartbeatConfig(matchers=["alertname=Watchdog"], every_s=60, entity="host:a"), "ann", None)

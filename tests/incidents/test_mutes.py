@@ -162,6 +162,8 @@ def test_what_cannot_be_muted_is_refused(room: Room) -> None:
         (wish(rrule="FREQ=MINUTELY", duration_s=60), "daily"), (wish(rrule="FREQ=DAILY;INTERVAL=0", duration_s=60), "daily"),
         (wish(rrule="FREQ=DAILY;BYDAY=ZZ", duration_s=60), "cannot be read"), (wish(rrule="FREQ=DAILY"), "duration"),
         (wish(rrule="FREQ=DAILY;BYSECOND=1", duration_s=60), "daily"),
+        (wish(rrule="DTSTART:20260101T000000 RRULE:FREQ=DAILY", duration_s=60), "daily"),
+        (wish(rrule="FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", duration_s=60), "no day"),
         (wish(0, 10, Matcher("entity", "=~", ".*")), "at least one matcher"), (wish(0, 10, Matcher("entity", "!=", "a")), "at least one"),
     ):  # fmt: skip
         with pytest.raises(BadData, match=words):

@@ -22,6 +22,8 @@ from ninefold.store.records.incidents import FIRING, RESOLVED
 
 Json = dict[str, Any]
 NEVER = 1 << 62
+_AGAIN_S = 300.0
+"""So long after a start nothing is late that was not before, or for its whole period where that is shorter."""
 
 
 class Heartbeats:
@@ -96,8 +98,10 @@ class Heartbeats:
 
     def _deadline(self, name: str) -> int:
         one, wanted = self._known[name], self._wanted[name]
-        # What would have come while the program was down is nobody's fault but its own.
-        return max(one.last or one.since, self._begun) + int((wanted.every_s + wanted.grace_s) * SECOND)
+        period = wanted.every_s + wanted.grace_s
+        # What would have come while the program was down is nobody's fault but its own: senders have some minutes to say it again.
+        patience = min(period, max(wanted.grace_s, _AGAIN_S))
+        return max((one.last or one.since) + int(period * SECOND), self._begun + int(patience * SECOND))
 
 
 def _raise(session: Session, one: Heartbeat, wanted: HeartbeatConfig | None, status: str, at: int, why: str) -> None:

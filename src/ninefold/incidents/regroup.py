@@ -7,6 +7,7 @@ go there as long as that incident is open, and those split out of one do not ret
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ from ninefold.store.records.regrouping import Regrouped, Regrouping
 from ninefold.store.records.workflows import Approval, Run
 
 KIND = "regrouping"
+_NUMBER = re.compile(r"[0-9]{1,18}")
 FACTS = (
     "title", "status", "pending", "severity", "entity", "component", "opened", "first_event", "last_event", "acknowledged", "resolved",
     "held", "owner", "mitigated", "alerts", "entities", "rules", "verdict", "reason", "confidence", "cause", "analysis", "merged_into",
@@ -80,10 +82,16 @@ class Wish:
 
     @classmethod
     def of(cls, said: dict[str, str]) -> Wish:
-        """From the attributes of its event."""
+        """From the attributes of its event.
+
+        Raises:
+            NotFound: what should be a number is none.
+        """
         others, alerts = (tuple(said.get(name, "").split()) for name in ("others", "alerts"))
-        number, note = int(said.get("number") or 0), said.get("note", "")
-        return cls(said.get("deed", ""), said.get("actor", ""), said.get("incident", ""), others, alerts, number, note)
+        number, note = said.get("number") or "0", said.get("note", "")
+        if not _NUMBER.fullmatch(number):
+            raise NotFound(f"{number!r} is not the number of a merge or split")
+        return cls(said.get("deed", ""), said.get("actor", ""), said.get("incident", ""), others, alerts, int(number), note)
 
 
 def pieces(batches: Sequence[Batch], position: int) -> Iterator[tuple[Sequence[Batch], int]]:
@@ -108,8 +116,9 @@ def take(session: Session, correlator: Correlator, rows: Iterable[Row], position
             continue
         if session.scalar(select(Regrouping.id).where(Regrouping.event_id == row.id)) is not None:
             continue
-        wish = Wish.of(row.attributes)
+        wish = Wish(row.attributes.get("deed", ""), row.attributes.get("actor", ""), note=row.attributes.get("note", ""))
         try:
+            wish = Wish.of(row.attributes)
             check(session, wish)
         except (Conflict, NotFound, Refused) as error:
             kept = Regrouping(event_id=row.id, time=row.time, deed=wish.deed, actor=wish.actor, note=wish.note, problem=str(error))
@@ -402,6 +411,8 @@ def derive(session: Session, incident: Incident) -> None:
     marks = select(_MARK).where(_of(incident.id))
     states = list(session.scalars(select(AlertState).where(AlertState.fingerprint.in_(marks)).order_by(AlertState.first)))
     incident.alerts, incident.first_event, incident.opened, incident.last_event = alerts, first, first, last
+    if not states:  # long forgotten
+        return
     incident.entities = len({state.entity for state in states})
     incident.rules = list(dict.fromkeys(f"{state.entity}|{state.rule}" for state in states))[: folding.RULES_KEPT]
     lead = min(states, key=lambda state: (rank(state.severity), state.first))

@@ -95,7 +95,7 @@ class Teaching:
         moves = self._moves
         if severity not in _LOWER or not moves:
             return severity
-        noisy = all(moves.factor(RULE, rule, self._now) >= NOISY for _, rule in group.pairs)
+        noisy = bool(group.pairs) and all(moves.factor(RULE, rule, self._now) >= NOISY for _, rule in group.pairs)
         return _LOWER[severity] if noisy else severity
 
     def told(self, incident: Incident, group: Group, pages: Pages) -> None:

@@ -21,6 +21,10 @@ _SHIFT = timedelta(days=1)
 _ENDLESS = re.compile(r"(?i)\bINTERVAL=0*(;|$)|\bBY(HOUR|MINUTE|SECOND)=")
 
 
+_OWN_START = re.compile(r"(?i)DTSTART|\s")
+"""A mute starts when it says; a rule with a start of its own would be about another clock."""
+
+
 def problem(mute: Mute) -> str:
     """What is wrong with a mute's times, "" when nothing is."""
     if mute.ends <= mute.starts:
@@ -34,10 +38,10 @@ def problem(mute: Mute) -> str:
     if not 0 < mute.duration_s <= _LONGEST_S:
         return "a recurring mute needs a duration between a second and a year"
     try:
-        _rule(mute)
+        first = _rule(mute).after(_local(mute.timezone, mute.starts), inc=True)
     except BadData as error:
         return str(error)
-    return ""
+    return "" if first is not None else f"the recurrence rule {mute.rrule!r} names no day that there is"
 
 
 def window(mute: Mute, at: int) -> tuple[int, int] | None:
@@ -102,7 +106,7 @@ def _rule(mute: Mute) -> rrule:
 @lru_cache(maxsize=4096)
 def _parsed(text: str, starts: int, timezone: str) -> rrule:
     # Finer than daily, a rule of years would have too many occurrences to walk through; one with an interval of 0 never ends.
-    if not _DAILY.search(text) or _ENDLESS.search(text):
+    if not _DAILY.search(text) or _ENDLESS.search(text) or _OWN_START.search(text):
         raise BadData(f"the recurrence rule {text!r} does not recur daily, weekly, monthly or yearly")
     try:
         rule = rrulestr(text, dtstart=_local(timezone, starts), cache=True)

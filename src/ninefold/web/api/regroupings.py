@@ -70,7 +70,7 @@ class Regroupings(BaseModel):
 
 
 @router.post("/incidents/{key}/merge", dependencies=[AUDITED])
-async def merge(key: str, wanted: Merge, actor: Operator, app: TheApp) -> Accepted:
+async def merge(key: Key, wanted: Merge, actor: Operator, app: TheApp) -> Accepted:
     """Make other incidents part of this one; `POST /regroupings/{id}/undo` gives exactly those of before."""
     others = tuple(incident_key(incident_number(other)) for other in wanted.incidents)
     wish = Wish("merge", actor.name, incident_key(incident_number(key)), others, note=wanted.note)
@@ -78,7 +78,7 @@ async def merge(key: str, wanted: Merge, actor: Operator, app: TheApp) -> Accept
 
 
 @router.post("/incidents/{key}/split", dependencies=[AUDITED])
-async def split(key: str, wanted: Split, actor: Operator, app: TheApp) -> Accepted:
+async def split(key: Key, wanted: Split, actor: Operator, app: TheApp) -> Accepted:
     """Put alerts of this incident into one of their own; they do not come back by themselves."""
     alerts = tuple(dict.fromkeys(wanted.alerts))
     return await _carry_out(app, Wish("split", actor.name, incident_key(incident_number(key)), alerts=alerts, note=wanted.note))
